@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * compiler.h: what the code asks of the compiler, under one name each.
+ *
+ * Keeps no state, makes no system call. gcc and clang only: the library relies on their
+ * attributes for visibility, thread-local models and cache-line placement.
+ */
+#ifndef AP_BASE_COMPILER_H
+#define AP_BASE_COMPILER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Exported from the shared library; everything else is hidden (-fvisibility=hidden). */
+#define AP_API __attribute__((visibility("default")))
+
+#define AP_LIKELY(x) __builtin_expect(!!(x), 1)
+#define AP_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+#define AP_NOINLINE __attribute__((noinline))
+#define AP_ALWAYS_INLINE inline __attribute__((always_inline))
+#define AP_NORETURN __attribute__((noreturn))
+/* Slow paths: kept out of the way of the hit paths, in code and in the branch predictor. */
+#define AP_COLD __attribute__((cold, noinline))
+#define AP_UNUSED __attribute__((unused))
+
+/*
+ * Two cache lines, because adjacent-line prefetch makes pairs of 64-byte lines travel
+ * together on the processors most servers have.
+ */
+#define AP_CACHE_LINE 64
+#define AP_CACHE_ALIGNED __attribute__((aligned(2 * AP_CACHE_LINE)))
+
+/*
+ * Static TLS: one load from %fs, no call into the loader, and it can be set up inside the
+ * small surplus that a dlopen()ed library may claim. The library keeps one pointer there.
+ */
+#define AP_TLS _Thread_local __attribute__((tls_model("initial-exec")))
+
+#define AP_ARRAY_LENGTH(a) (sizeof(a) / sizeof((a)[0]))
+
+#endif

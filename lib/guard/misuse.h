@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * misuse.h: every fatal finding about the program: one cause, one text, one way out.
+ *
+ * The report is one line on standard error,
+ *     apmalloc: FUNCTION(POINTER): CAUSE
+ * and then abort(). No allocation, no lock, no dereference of the pointer.
+ */
+#ifndef AP_GUARD_MISUSE_H
+#define AP_GUARD_MISUSE_H
+
+#include "base/compiler.h"
+
+/* cause, text: the list from which enum, texts and documentation come. */
+#define AP_MISUSE_CAUSES(X)                                                                        \
+    X(MISALIGNED, "misaligned pointer: not the start of a block")                                  \
+    X(FOREIGN, "foreign pointer: not from this allocator")                                         \
+    X(NOT_LIVE, "double free, or a pointer that was never allocated")                              \
+    X(DOUBLE_FREE, "double free")                                                                  \
+    X(INTERIOR, "pointer into the middle of a block")                                              \
+    X(WRONG_SIZE, "size does not match the block")                                                 \
+    X(WRONG_ALIGNMENT, "alignment does not match the block")
+
+enum ap__misuse_cause {
+#define AP_MISUSE_ENUM(cause, text) AP__MISUSE_##cause,
+    AP_MISUSE_CAUSES(AP_MISUSE_ENUM)
+#undef AP_MISUSE_ENUM
+};
+
+/* `function` is the entry point that was called, as the program knows it. */
+AP_NORETURN AP_COLD void ap__misuse(const char *function, const void *pointer,
+                                    enum ap__misuse_cause cause);
+
+#endif

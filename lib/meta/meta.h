@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * meta.h: memory for the allocator's own records.
+ *
+ * Does: hands out zeroed, cache-line aligned pieces whose sizes are powers of two, from mappings of
+ * their own with inaccessible pages on both sides; takes pieces back into free lists by size.
+ * Does not: unmap anything, ever. So a record's address stays readable for the life of the process,
+ * which lock-free readers rely on.
+ * Callers: any layer above, holding any lock (the lock here is a leaf).
+ * Invariant: mapped bytes = in use + free lists + untouched rest of the newest mapping.
+ */
+#ifndef AP_META_META_H
+#define AP_META_META_H
+
+#include "base/compiler.h"
+
+/*
+ * At least `size_bytes` (at most AP_META_SIZE_MAX) zero bytes, aligned to a cache line, NULL if the
+ * kernel has no memory. ap__meta_size() says how many bytes they really are.
+ */
+void *ap__meta_take(size_t size_bytes);
+
+/* `size_bytes` as it was asked for. The piece may be handed out again at once, zeroed. */
+void ap__meta_give(void *piece, size_t size_bytes);
+
+/* What a request is rounded up to. */
+size_t ap__meta_size(size_t size_bytes);
+
+/* Bytes mapped for records; for statistics. */
+size_t ap__meta_mapped_bytes(void);
+
+#define AP_META_SIZE_MAX ((size_t)1 << 20)
+
+struct ap__lock;
+struct ap__lock *ap__meta_lock(void); /* for fork only */
+
+#endif

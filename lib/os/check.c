@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check.c: how the process is stopped when the library finds itself wrong.
+ */
+#include "os/check.h"
+
+#include <stdlib.h>
+
+#include "base/format.h"
+#include "os/os.h"
+
+void ap__check_failed(const char *text, const char *file, int line)
+{
+    char buffer[256];
+    struct ap__format f;
+    ap__format_init(&f, buffer, sizeof buffer);
+    ap__format_text(&f, "apmalloc: internal error: ");
+    ap__format_text(&f, text);
+    ap__format_text(&f, " (");
+    ap__format_text(&f, file);
+    ap__format_text(&f, ":");
+    ap__format_decimal(&f, (uint64_t)line);
+    ap__format_text(&f, ")\n");
+    ap__os_write_stderr(f.buffer, f.length);
+    abort();
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check.h: what is done about the impossible.
+ *
+ * AP_ASSERT: invariants of the code itself, in debug builds only. AP_CHECK: conditions whose failure
+ * would corrupt the program's data, in every build. Both write one line and abort; neither
+ * allocates nor takes a lock. Misuse by the program is guard/misuse.h's concern.
+ */
+#ifndef AP_OS_CHECK_H
+#define AP_OS_CHECK_H
+
+#include "base/compiler.h"
+
+#ifdef NDEBUG
+#define AP_DEBUG 0
+#else
+#define AP_DEBUG 1
+#endif
+
+/* Writes "apmalloc: internal error: TEXT (FILE:LINE)" and aborts. */
+AP_NORETURN AP_COLD void ap__check_failed(const char *text, const char *file, int line);
+
+#define AP_CHECK(condition, text)                                                                  \
+    do {                                                                                           \
+        if (AP_UNLIKELY(!(condition))) {                                                           \
+            ap__check_failed((text), __FILE__, __LINE__);                                          \
+        }                                                                                          \
+    } while (0)
+
+#define AP_ASSERT(condition)                                                                       \
+    do {                                                                                           \
+        if (AP_DEBUG) {                                                                            \
+            AP_CHECK(condition, #condition);                                                       \
+        }                                                                                          \
+    } while (0)
+
+#endif

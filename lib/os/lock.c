@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lock.c: pthread mutexes with rank and owner.
+ *
+ * The mutex is of the plain kind: unlocking it in a forked child is allowed though the child's
+ * thread has another kernel id, and its uncontended cost is one compare-and-swap. The owner word is
+ * stored after locking and cleared before unlocking, so a thread reads its own identity there
+ * only while it holds the lock; what it reads of others is never acted upon.
+ */
+#include "os/lock.h"
+
+#include "os/check.h"
+
+/* Its address is this thread's identity, also in a forked child; in debug builds bit r of its
+ * value says that a lock of rank r is held. */
+static AP_TLS unsigned ranks_held;
+
+/* The thread inside the fork window, 0 for none. Only its own thread compares equal. */
+static _Atomic(uintptr_t) fork_window_owner;
+
+static uintptr_t self(void)
+{
+    return (uintptr_t)&ranks_held;
+}
+
+static bool in_fork_window(void)
+{
+    /* relaxed: only this thread can have stored the value that makes this true. */
+    return atomic_load_explicit(&fork_window_owner, memory_order_relaxed) == self();
+}
+
+void ap__lock_init(struct ap__lock *lock, enum ap__lock_rank rank)
+{
+    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
+    lock->mutex = unlocked;
+    atomic_store_explicit(&lock->owner, 0, memory_order_relaxed);
+    lock->recursion = 0;
+    lock->rank = (uint8_t)rank;
+}
+
+bool ap__lock_is_mine(const struct ap__lock *lock)
+{
+    /* relaxed: equal only if this thread stored it; see the head comment. */
+    return atomic_load_explicit(&lock->owner, memory_order_relaxed) == self();
+}
+
+void ap__lock_take(struct ap__lock *lock)
+{
+    if (AP_UNLIKELY(ap__lock_is_mine(lock))) {
+        AP_CHECK(in_fork_window(), "a lock was taken twice by one thread");
+        lock->recursion++;
+        return;
+    }
+    AP_ASSERT(in_fork_window() || ranks_held < (1u << lock->rank));
+    pthread_mutex_lock(&lock->mutex);
+    /* relaxed: for this thread's own eyes. */
+    atomic_store_explicit(&lock->owner, self(), memory_order_relaxed);
+    if (AP_DEBUG) {
+        ranks_held |= 1u << lock->rank;
+    }
+}
+
+void ap__lock_release(struct ap__lock *lock)
+{
+    if (AP_UNLIKELY(lock->recursion != 0)) {
+        lock->recursion--;
+        return;
+    }
+    if (AP_DEBUG) {
+        ranks_held &= ~(1u << lock->rank);
+    }
+    atomic_store_explicit(&lock->owner, 0, memory_order_relaxed);
+    pthread_mutex_unlock(&lock->mutex);
+}
+
+void ap__lock_reset_in_child(struct ap__lock *lock)
+{
+    ap__lock_init(lock, (enum ap__lock_rank)lock->rank);
+    ranks_held = 0;
+}
+
+void ap__lock_fork_window_open(void)
+{
+    atomic_store_explicit(&fork_window_owner, self(), memory_order_relaxed);
+}
+
+void ap__lock_fork_window_close(void)
+{
+    atomic_store_explicit(&fork_window_owner, 0, memory_order_relaxed);
+}

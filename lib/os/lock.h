@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lock.h: the one kind of lock, and the one order in which locks are taken.
+ *
+ * Does: a pthread mutex with a rank and an owner. Does not: allocate, or need initialisation at
+ * run time (AP_LOCK_INIT is static, so it works before constructors).
+ * The order is the enum below, lowest first; a thread takes a lock only while every lock it
+ * holds has a lower rank. Debug builds stop when a rank does not rise. life/fork.c walks this
+ * same enum.
+ *
+ * The owner makes two things possible: the thread that forks can go on allocating while it holds
+ * every lock (libc runs other libraries' fork handlers then), and a fork from a signal handler that
+ * interrupted the allocator finds out that it holds a lock already instead of waiting for itself.
+ *
+ * Idea of ranks: jemalloc's witness.h and section 6 of illumos' umem.c.
+ */
+#ifndef AP_OS_LOCK_H
+#define AP_OS_LOCK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/compiler.h"
+
+enum ap__lock_rank {
+    AP__RANK_INIT,           /* first use of the library, once */
+    AP__RANK_THREADS,        /* registry of thread caches */
+    AP__RANK_TRANSFER_CACHE, /* one per class and shard; never two at once, but in fork */
+    AP__RANK_CENTRAL,        /* one per class; never two at once, but in fork */
+    AP__RANK_PAGE_HEAP,      /* the page heap and its records */
+    AP__RANK_META,           /* leaf: memory for the allocator's own records */
+    AP__RANK_COUNT
+};
+
+struct ap__lock {
+    pthread_mutex_t mutex;
+    /* Address of a thread-local of the owner, 0 when free. Written by the owner; read by any. */
+    _Atomic(uintptr_t) owner;
+    /* How often the owner took it beyond the first time; only in the fork window. Owner only. */
+    unsigned recursion;
+    uint8_t rank; /* enum ap__lock_rank, constant */
+};
+
+#define AP_LOCK_INIT(rank_)                                                                        \
+    {                                                                                              \
+        .mutex = PTHREAD_MUTEX_INITIALIZER, .owner = 0, .recursion = 0, .rank = (rank_)            \
+    }
+
+void ap__lock_init(struct ap__lock *lock, enum ap__lock_rank rank);
+void ap__lock_take(struct ap__lock *lock);
+void ap__lock_release(struct ap__lock *lock);
+
+/* Whether this thread holds the lock. */
+bool ap__lock_is_mine(const struct ap__lock *lock);
+
+/* In a forked child, by its only thread: the lock is free again, whoever held it in the parent. */
+void ap__lock_reset_in_child(struct ap__lock *lock);
+
+/* Between these two, this thread may take locks it holds already, in any order. */
+void ap__lock_fork_window_open(void);
+void ap__lock_fork_window_close(void);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os.h: every kernel service the allocator uses, and nothing else.
+ *
+ * Does: map, protect, discard and move address ranges; read limits, seeds and page size; write a
+ * message to standard error. Does not: keep allocator state, take a lock, set errno (each
+ * function leaves errno as it was). Ranges are page-aligned; sizes are in bytes and not 0.
+ * Callers: any layer, holding any lock, at any time, also before constructors.
+ * Errors: a pointer or NULL, or `true` for done. The callers decide what a failure means.
+ *
+ * Idea: the one-header operating system of mimalloc's prim.h.
+ */
+#ifndef AP_OS_OS_H
+#define AP_OS_OS_H
+
+#include "base/compiler.h"
+
+/* Address space without memory: inaccessible, not charged to commit limits. NULL on failure. */
+void *ap__os_reserve(size_t size_bytes);
+
+/* Readable and writable zero pages. NULL on failure. */
+void *ap__os_map(size_t size_bytes);
+
+/* Gives address space back; `false` if the kernel refused (the range is then still mapped). */
+bool ap__os_unmap(void *address, size_t size_bytes);
+
+/* Makes a part of a reservation readable and writable; its pages read as zero. */
+bool ap__os_commit(void *address, size_t size_bytes);
+
+/* Takes every access right from a range; its contents are lost in the sense of being out of reach. */
+bool ap__os_protect_none(void *address, size_t size_bytes);
+
+/* Makes a page read-only. */
+bool ap__os_protect_read_only(void *address, size_t size_bytes);
+
+/* Gives the memory of a committed range back; it stays usable and reads as zero. */
+bool ap__os_discard(void *address, size_t size_bytes);
+
+/* Replaces a committed range by a fresh mapping: zero, and mergeable with its neighbours. */
+bool ap__os_remap_fresh(void *address, size_t size_bytes);
+
+/*
+ * Moves the pages of [from, from + size) to [to, to + size) without copying them. Both ranges are
+ * committed before and after; `from` then reads as zero. `false`: nothing has changed.
+ */
+bool ap__os_move_pages(void *from, void *to, size_t size_bytes);
+
+/* Bytes of a page; constant for the life of the process. */
+size_t ap__os_page_size(void);
+
+/* Processors this process may run on, at least 1. */
+unsigned ap__os_cpu_count(void);
+
+/* The processor this thread runs on at the moment; a hint, 0 where unknown. */
+unsigned ap__os_current_cpu(void);
+
+/* 64 bits nobody outside can know. Never blocks, never fails (falls back on AT_RANDOM and clocks). */
+uint64_t ap__os_seed(void);
+
+/* A program that runs with more rights than its caller: its environment is not to be trusted. */
+bool ap__os_is_secure_execution(void);
+
+/* Whether `more_bytes` may be committed under RLIMIT_AS and RLIMIT_DATA as they are now.
+ * `reserved_unused_bytes` is our own address space that is reserved only, and does not count. */
+bool ap__os_limits_allow(size_t more_bytes, size_t reserved_unused_bytes);
+
+/* RLIMIT_AS in bytes, SIZE_MAX for none. */
+size_t ap__os_address_space_limit(void);
+
+/* All of `length` bytes to standard error, as far as it takes them. */
+void ap__os_write_stderr(const char *text, size_t length);
+
+#endif
