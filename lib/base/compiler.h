@@ -38,6 +38,15 @@
  */
 #define AP_TLS _Thread_local __attribute__((tls_model("initial-exec")))
 
+/* Built for ThreadSanitizer (gcc says so by a macro, clang by a feature). */
+#if defined(__SANITIZE_THREAD__)
+#define AP_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define AP_THREAD_SANITIZER 1
+#endif
+#endif
+
 #define AP_ARRAY_LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 
 #endif

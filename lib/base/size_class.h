@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * size_class.h: size -> class -> block size, span length, batch.
+ *
+ * Does: answers from constant tables, which size_class_gen.c computes at build time. Does not: keep
+ * state. Any caller, any time.
+ *
+ * Classes: 16-byte steps to 128 bytes, then 8 classes per doubling to 256 KiB; worst internal waste
+ * 12.5 %, so that a program's memory is not lost between sizes. Class 0 is "not a small block".
+ * Two byte tables serve the hit path: 16-byte steps to 1 KiB, then 128-byte steps to 32 KiB; the
+ * steps are exact because every class size in each table's range is a multiple of its step.
+ *
+ * Invariants (tested over all sizes): the class of a size is the smallest that holds it; every block
+ * size is a multiple of 16; slots * size fits into the span; the reciprocal is exact for every
+ * offset inside a span.
+ *
+ * Source: the geometric spacing of jemalloc and tcmalloc; reciprocal division as in Granlund and
+ * Montgomery, "Division by Invariant Integers using Multiplication", 1994.
+ */
+#ifndef AP_BASE_SIZE_CLASS_H
+#define AP_BASE_SIZE_CLASS_H
+
+#include "base/bits.h"
+#include "base/compiler.h"
+
+#define AP_MIN_ALIGNMENT ((size_t)16)
+#define AP_PAGE_HEAP_GRANULE_SHIFT 16
+#define AP_GRANULE ((size_t)1 << AP_PAGE_HEAP_GRANULE_SHIFT)
+
+enum {
+    AP_LINEAR_CLASSES = 8,       /* 16, 32, ... 128 */
+    AP_LINEAR_SIZE_MAX = 128,    /* bytes */
+    AP_CLASSES_PER_DOUBLING = 8,
+    AP_DOUBLINGS = 11,           /* 128 bytes to 256 KiB */
+    AP_CLASS_COUNT = 1 + AP_LINEAR_CLASSES + AP_CLASSES_PER_DOUBLING * AP_DOUBLINGS,
+    AP_SMALL_SIZE_MAX = AP_LINEAR_SIZE_MAX << AP_DOUBLINGS, /* bytes: the largest class */
+
+    AP_FINE_SHIFT = 4, /* the two tables of the hit path */
+    AP_FINE_SIZE_MAX = 1024,
+    AP_COARSE_SHIFT = 7,
+    AP_COARSE_SIZE_MAX = 32768,
+
+    AP_BATCH_MAX = 64,           /* blocks that travel together at most */
+    AP_SLOTS_MAX = 4096,         /* blocks in a span at most: 64 KiB of 16 bytes */
+    AP_RECIPROCAL_SHIFT = 44
+};
+#define AP_BATCH_BYTES_MAX ((size_t)64 << 10)
+_Static_assert(AP_SMALL_SIZE_MAX == 256 << 10, "eleven doublings of 128 bytes");
+
+struct ap__size_class {
+    uint64_t reciprocal;     /* ceil(2^AP_RECIPROCAL_SHIFT / size) */
+    uint32_t size;           /* bytes of a block */
+    uint16_t slots;          /* blocks in a span */
+    uint8_t span_granules;   /* length of a span */
+    uint8_t batch;           /* blocks that travel together */
+};
+
+extern const struct ap__size_class ap__size_class[AP_CLASS_COUNT];
+extern const uint8_t ap__class_by_16[(AP_FINE_SIZE_MAX >> AP_FINE_SHIFT) + 1];
+extern const uint8_t ap__class_by_128[(AP_COARSE_SIZE_MAX >> AP_COARSE_SHIFT) + 1];
+
+/* The class of a size of 0 to AP_SMALL_SIZE_MAX bytes, by arithmetic. 0 bytes is the first class. */
+static inline unsigned ap__class_of_size(size_t size)
+{
+    if (size <= AP_LINEAR_SIZE_MAX) {
+        return size == 0 ? 1 : (unsigned)((size + AP_MIN_ALIGNMENT - 1) / AP_MIN_ALIGNMENT);
+    }
+    /* size - 1 lies in [2^h, 2^(h+1)): its three bits below the highest pick the class. */
+    unsigned high = ap__highest_bit(size - 1);
+    unsigned doubling = high - 7;
+    unsigned step = (unsigned)((size - 1) >> (high - 3)) & 7u;
+    return 1 + AP_LINEAR_CLASSES + doubling * AP_CLASSES_PER_DOUBLING + step;
+}
+
+/* Which block of its span an offset in bytes lies in. Exact for offsets inside a span. */
+static inline unsigned ap__slot_of_offset(unsigned size_class, size_t offset)
+{
+    return (unsigned)((offset * ap__size_class[size_class].reciprocal) >> AP_RECIPROCAL_SHIFT);
+}
+
+/*
+ * The smallest class of at least `size` bytes whose every block is aligned to `alignment` (a power of
+ * two, at most a granule), 0 if there is none.
+ */
+unsigned ap__class_of_aligned(size_t alignment, size_t size);
+
+#endif
