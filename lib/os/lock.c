@@ -11,22 +11,21 @@
 
 #include "os/check.h"
 
-/* Its address is this thread's identity, also in a forked child; in debug builds bit r of its
- * value says that a lock of rank r is held. */
-static AP_TLS unsigned ranks_held;
+#define FORK_WINDOW (1u << 31)
+_Static_assert(AP__RANK_COUNT < 31, "a bit for each rank and one for the fork window");
 
-/* The thread inside the fork window, 0 for none. Only its own thread compares equal. */
-static _Atomic(uintptr_t) fork_window_owner;
+/* Its address is this thread's identity, also in a forked child. Its value: FORK_WINDOW, and in debug
+ * builds bit r while a lock of rank r is held. */
+static AP_TLS unsigned thread_flags;
 
 static uintptr_t self(void)
 {
-    return (uintptr_t)&ranks_held;
+    return (uintptr_t)&thread_flags;
 }
 
 static bool in_fork_window(void)
 {
-    /* relaxed: only this thread can have stored the value that makes this true. */
-    return atomic_load_explicit(&fork_window_owner, memory_order_relaxed) == self();
+    return (thread_flags & FORK_WINDOW) != 0;
 }
 
 void ap__lock_init(struct ap__lock *lock, enum ap__lock_rank rank)
@@ -51,12 +50,12 @@ void ap__lock_take(struct ap__lock *lock)
         lock->recursion++;
         return;
     }
-    AP_ASSERT(in_fork_window() || ranks_held < (1u << lock->rank));
+    AP_ASSERT(in_fork_window() || thread_flags < (1u << lock->rank));
     pthread_mutex_lock(&lock->mutex);
     /* relaxed: for this thread's own eyes. */
     atomic_store_explicit(&lock->owner, self(), memory_order_relaxed);
     if (AP_DEBUG) {
-        ranks_held |= 1u << lock->rank;
+        thread_flags |= 1u << lock->rank;
     }
 }
 
@@ -67,7 +66,7 @@ void ap__lock_release(struct ap__lock *lock)
         return;
     }
     if (AP_DEBUG) {
-        ranks_held &= ~(1u << lock->rank);
+        thread_flags &= ~(1u << lock->rank);
     }
     atomic_store_explicit(&lock->owner, 0, memory_order_relaxed);
     pthread_mutex_unlock(&lock->mutex);
@@ -76,15 +75,15 @@ void ap__lock_release(struct ap__lock *lock)
 void ap__lock_reset_in_child(struct ap__lock *lock)
 {
     ap__lock_init(lock, (enum ap__lock_rank)lock->rank);
-    ranks_held = 0;
+    thread_flags &= FORK_WINDOW;
 }
 
 void ap__lock_fork_window_open(void)
 {
-    atomic_store_explicit(&fork_window_owner, self(), memory_order_relaxed);
+    thread_flags |= FORK_WINDOW;
 }
 
 void ap__lock_fork_window_close(void)
 {
-    atomic_store_explicit(&fork_window_owner, 0, memory_order_relaxed);
+    thread_flags &= ~FORK_WINDOW;
 }

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os_info.c: what the allocator asks about the machine and the process.
+ *
+ * Files and messages go through raw system calls: libc's open(), read() and write() are cancellation
+ * points, and malloc() must not be one.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "os/os.h"
+
+size_t ap__os_page_size(void)
+{
+    return (size_t)getauxval(AT_PAGESZ);
+}
+
+unsigned ap__os_cpu_count(void)
+{
+    int saved_errno = errno;
+    cpu_set_t set;
+    unsigned count = 1;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        count = (unsigned)CPU_COUNT(&set);
+    }
+    errno = saved_errno;
+    return count;
+}
+
+unsigned ap__os_current_cpu(void)
+{
+    int saved_errno = errno;
+    int cpu = sched_getcpu();
+    errno = saved_errno;
+    return cpu < 0 ? 0 : (unsigned)cpu;
+}
+
+uint64_t ap__os_seed(void)
+{
+    int saved_errno = errno;
+    uint64_t seed = 0;
+    enum { NONBLOCK = 1 }; /* GRND_NONBLOCK: early in boot the pool may be empty */
+    if (syscall(SYS_getrandom, &seed, sizeof seed, NONBLOCK) != (long)sizeof seed) {
+        const uint64_t *at_random = (const uint64_t *)getauxval(AT_RANDOM);
+        struct timespec now = {0, 0};
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        seed = ap__hash_address((uint64_t)now.tv_nsec ^ (uintptr_t)&seed,
+                                at_random != NULL ? at_random[0] ^ at_random[1] : 0);
+    }
+    errno = saved_errno;
+    return seed;
+}
+
+bool ap__os_is_secure_execution(void)
+{
+    return getauxval(AT_SECURE) != 0;
+}
+
+static size_t limit_of(int resource)
+{
+    struct rlimit limit;
+    int saved_errno = errno;
+    int failed = getrlimit(resource, &limit);
+    errno = saved_errno;
+    return failed != 0 || limit.rlim_cur >= SIZE_MAX ? SIZE_MAX : (size_t)limit.rlim_cur;
+}
+
+size_t ap__os_address_space_limit(void)
+{
+    return limit_of(RLIMIT_AS);
+}
+
+/* One number of /proc/self/statm and the text behind it. */
+static const char *parse_pages(const char *text, size_t *pages)
+{
+    while (*text == ' ') {
+        text++;
+    }
+    for (*pages = 0; *text >= '0' && *text <= '9'; text++) {
+        *pages = *pages * 10 + (size_t)(*text - '0');
+    }
+    return text;
+}
+
+/* The process' address space and private writable memory, in pages. `false` without /proc. */
+static bool process_pages(size_t *total, size_t *data)
+{
+    char text[256];
+    long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    long length = syscall(SYS_read, fd, text, sizeof text - 1);
+    (void)syscall(SYS_close, fd);
+    if (length <= 0) {
+        return false;
+    }
+    text[length] = '\0';
+    const char *rest = parse_pages(text, total); /* size resident shared text lib data dt */
+    size_t skipped;
+    for (int field = 1; field < 5; field++) {
+        rest = parse_pages(rest, &skipped);
+    }
+    (void)parse_pages(rest, data);
+    return true;
+}
+
+bool ap__os_limits_allow(size_t more_bytes, size_t reserved_unused_bytes)
+{
+    size_t address_space = limit_of(RLIMIT_AS);
+    size_t data_limit = limit_of(RLIMIT_DATA);
+    if (address_space == SIZE_MAX && data_limit == SIZE_MAX) {
+        return true;
+    }
+    int saved_errno = errno;
+    size_t total = 0;
+    size_t data = 0;
+    bool known = process_pages(&total, &data);
+    errno = saved_errno;
+    if (!known) {
+        return more_bytes <= address_space && more_bytes <= data_limit;
+    }
+    size_t page = ap__os_page_size();
+    size_t used = total * page > reserved_unused_bytes ? total * page - reserved_unused_bytes : 0;
+    return used <= address_space && more_bytes <= address_space - used &&
+           data * page <= data_limit && more_bytes <= data_limit - data * page;
+}
+
+void ap__os_write_stderr(const char *text, size_t length)
+{
+    int saved_errno = errno;
+    while (length > 0) {
+        long written = syscall(SYS_write, STDERR_FILENO, text, length);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            break; /* closed or full: there is nobody to tell */
+        }
+        text += written;
+        length -= (size_t)written;
+    }
+    errno = saved_errno;
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os_map.c: address space and memory from the kernel.
+ *
+ * libc's wrappers are called rather than the raw system calls, because ThreadSanitizer learns from
+ * them which addresses start a new life. Each function restores errno: the program's errno belongs
+ * to the entry points alone.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "os/os.h"
+
+/* Fresh private memory at `address` (NULL: anywhere). */
+static void *map(void *address, size_t size_bytes, int protection, int flags)
+{
+    int saved_errno = errno;
+    void *p = mmap(address, size_bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    errno = saved_errno;
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void *ap__os_reserve(size_t size_bytes)
+{
+    /* Inaccessible private memory is not charged. Without MAP_NORESERVE the charge comes when a part
+     * is committed, so the kernel's overcommit policy decides there, as it does for mmap(). */
+    return map(NULL, size_bytes, PROT_NONE, 0);
+}
+
+void *ap__os_map(size_t size_bytes)
+{
+    return map(NULL, size_bytes, PROT_READ | PROT_WRITE, 0);
+}
+
+bool ap__os_unmap(void *address, size_t size_bytes)
+{
+    int saved_errno = errno;
+    bool done = munmap(address, size_bytes) == 0;
+    errno = saved_errno;
+    return done;
+}
+
+static bool protect(void *address, size_t size_bytes, int protection)
+{
+    int saved_errno = errno;
+    bool done = mprotect(address, size_bytes, protection) == 0;
+    errno = saved_errno;
+    return done;
+}
+
+bool ap__os_commit(void *address, size_t size_bytes)
+{
+    return protect(address, size_bytes, PROT_READ | PROT_WRITE);
+}
+
+bool ap__os_protect_none(void *address, size_t size_bytes)
+{
+    return protect(address, size_bytes, PROT_NONE);
+}
+
+bool ap__os_protect_read_only(void *address, size_t size_bytes)
+{
+    return protect(address, size_bytes, PROT_READ);
+}
+
+bool ap__os_discard(void *address, size_t size_bytes)
+{
+    int saved_errno = errno;
+    bool done = madvise(address, size_bytes, MADV_DONTNEED) == 0;
+    errno = saved_errno;
+    return done;
+}
+
+bool ap__os_remap_fresh(void *address, size_t size_bytes)
+{
+    return map(address, size_bytes, PROT_READ | PROT_WRITE, MAP_FIXED) != NULL;
+}
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+static bool is_unlimited(int resource)
+{
+    struct rlimit limit;
+    return getrlimit(resource, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
+}
+
+bool ap__os_move_pages(void *from, void *to, size_t size_bytes)
+{
+    /*
+     * The kernel unmaps `to` before it looks at the limits; when they then forbid the move, `to` is a
+     * hole. Under a limit the caller copies instead. What other refusals leave behind is mended
+     * below; MAP_FIXED_NOREPLACE fills a hole and leaves an untouched range as it is.
+     */
+    if (!is_unlimited(RLIMIT_AS) || !is_unlimited(RLIMIT_DATA)) {
+        return false;
+    }
+    int saved_errno = errno;
+    void *moved = mremap(from, size_bytes, size_bytes,
+                         MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    errno = saved_errno;
+    if (moved != MAP_FAILED) {
+        return true;
+    }
+    (void)map(to, size_bytes, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
+    return false;
+}
