@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * options.h: the option table: names, types, ranges, defaults, help.
+ *
+ * The list below is the only place where an option is described; the structure, the parser, the
+ * text of help:true and doc/options.md come from it.
+ * Values are read from APMALLOC_CONF="key:value,key:value" once, at start; set-uid programs ignore it.
+ * Values are written before the program can have a second thread, and constant afterwards.
+ */
+#ifndef AP_CONFIG_OPTIONS_H
+#define AP_CONFIG_OPTIONS_H
+
+#include "base/compiler.h"
+
+/* name, type (BOOL, BYTES, NUMBER), default, least, most, help */
+#define AP_OPTIONS(X)                                                                              \
+    X(help, BOOL, 0, 0, 1, "write this list to standard error at start")                           \
+    X(stats_at_exit, BOOL, 0, 0, 1, "write malloc_stats() to standard error when the program ends") \
+    X(ignore_foreign, BOOL, 0, 0, 1,                                                               \
+      "free() of a pointer that is not from this allocator does nothing (the memory is lost) "     \
+      "instead of ending the process")                                                             \
+    X(reserve, BYTES, AP_TIB(1), AP_MIB(4), AP_TIB(64),                                            \
+      "address space to reserve for the heap; halved until the kernel agrees")                     \
+    X(cache_thread, BYTES, AP_MIB(2), 0, AP_TIB(1), "most that one thread's cache may hold")       \
+    X(cache_total, BYTES, AP_MIB(128), 0, AP_TIB(1), "most that all thread caches may hold")       \
+    X(transfer_class, BYTES, AP_KIB(256), 0, AP_MIB(64),                                           \
+      "most that one size class' transfer cache may hold; 0 turns transfer caches off")            \
+    X(cpu_shards, NUMBER, 0, 0, 8, "transfer caches per size class; 0: by the number of processors")
+
+#define AP_KIB(n) ((uint64_t)(n) << 10)
+#define AP_MIB(n) ((uint64_t)(n) << 20)
+#define AP_TIB(n) ((uint64_t)(n) << 40)
+
+struct ap__options {
+#define AP_OPTION_FIELD(name, type, def, least, most, help) uint64_t name;
+    AP_OPTIONS(AP_OPTION_FIELD)
+#undef AP_OPTION_FIELD
+};
+
+extern struct ap__options ap__options;
+
+/*
+ * Reads "key:value,key:value" into ap__options. An unknown key or a bad value is one warning on
+ * standard error, the rest still counts. NULL is the empty text.
+ */
+void ap__options_parse(const char *text);
+
+/*
+ * Reads APMALLOC_CONF, where the environment is there already and to be trusted. `false`: libc has
+ * no environment yet (the call came from the dynamic loader); try again later.
+ */
+bool ap__options_read_environment(void);
+
+#endif
