@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * page_heap.c: spans: taken by best fit, split, coalesced, grown, purged.
+ *
+ * A free span is in the tree of free_spans.c; if some of its memory is dirty (may be resident) it is
+ * also on the dirty list, newest first. Both ends of every span are in the span map, so a span finds
+ * its neighbours with one load each. Whether a granule is known to be zero is a byte in the clean
+ * map; it survives coalescing and splitting, because it belongs to the granule.
+ *
+ * Growth: chunks of 2 MiB at least and an eighth of the heap at most, so that the number of
+ * mprotect() calls is logarithmic; if that much is refused, just what is needed.
+ *
+ * Purging takes one dirty span at a time off the heap, drops the lock for the system call, and gives
+ * the span back: a thread that needs memory waits for no madvise().
+ */
+#include "heap/page_heap.h"
+
+#include "heap/free_spans.h"
+#include "os/check.h"
+#include "os/lock.h"
+#include "os/os.h"
+#include "table/large_table.h"
+
+#define CHUNK_GRANULES_MIN ((size_t)32)    /* 2 MiB */
+#define CHUNK_GRANULES_MAX ((size_t)1024)  /* 64 MiB */
+#define GROWTH_DIVISOR 8
+
+static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_PAGE_HEAP);
+/* All below: under `lock`. */
+static struct ap__free_spans free_spans;
+static struct ap__span *dirty_spans; /* newest first */
+static size_t free_granules;
+static size_t dirty_granules;
+static size_t large_granules;
+static size_t large_count;
+static size_t outside_granules;
+static size_t usable_granules_peak;
+
+struct ap__lock *ap__page_heap_lock(void)
+{
+    return &lock;
+}
+
+static size_t first_granule_of(const struct ap__span *span)
+{
+    return ap__region_granule_of(span->start);
+}
+
+static void dirty_list_insert(struct ap__span *span)
+{
+    span->link.previous = NULL;
+    span->link.next = dirty_spans;
+    if (dirty_spans != NULL) {
+        dirty_spans->link.previous = span;
+    }
+    dirty_spans = span;
+}
+
+static void dirty_list_remove(struct ap__span *span)
+{
+    if (span->link.previous != NULL) {
+        span->link.previous->link.next = span->link.next;
+    } else {
+        dirty_spans = span->link.next;
+    }
+    if (span->link.next != NULL) {
+        span->link.next->link.previous = span->link.previous;
+    }
+}
+
+/* The span becomes free memory, as it is: neighbours are not looked at. */
+static void insert_free_locked(struct ap__span *span, size_t dirty)
+{
+    span->state = AP__SPAN_FREE;
+    span->tree.dirty_granules = dirty;
+    ap__region_set_span_ends(first_granule_of(span), span->granules, span);
+    ap__free_spans_insert(&free_spans, span);
+    if (dirty != 0) {
+        dirty_list_insert(span);
+    }
+    free_granules += span->granules;
+    dirty_granules += dirty;
+    AP_ASSERT(ap__span_is_valid(span));
+}
+
+static void remove_free_locked(struct ap__span *span)
+{
+    AP_ASSERT(span->state == AP__SPAN_FREE && ap__span_is_valid(span));
+    ap__free_spans_remove(&free_spans, span);
+    if (span->tree.dirty_granules != 0) {
+        dirty_list_remove(span);
+    }
+    free_granules -= span->granules;
+    dirty_granules -= span->tree.dirty_granules;
+}
+
+/* The free span that holds a granule at its end or start, NULL if that granule is in use. */
+static struct ap__span *free_span_at(size_t granule)
+{
+    if (granule < ap__region_first_granule() || granule >= ap__region_limit_granules()) {
+        return NULL;
+    }
+    struct ap__span *span = ap__region_span_of(granule);
+    return span != NULL && span->state == AP__SPAN_FREE ? span : NULL;
+}
+
+/* Makes the span free and one with its free neighbours. */
+static void coalesce_and_insert_locked(struct ap__span *span, size_t dirty)
+{
+    size_t first = first_granule_of(span);
+    struct ap__span *before = free_span_at(first - 1);
+    struct ap__span *after = free_span_at(first + span->granules);
+    if (before != NULL) {
+        remove_free_locked(before);
+        dirty += before->tree.dirty_granules;
+        span->start = before->start;
+        span->granules += before->granules;
+        ap__span_record_give(before);
+    }
+    if (after != NULL) {
+        remove_free_locked(after);
+        dirty += after->tree.dirty_granules;
+        span->granules += after->granules;
+        ap__span_record_give(after);
+    }
+    insert_free_locked(span, dirty);
+}
+
+/* A record for [first, first + granules). NULL: no memory for it. */
+static struct ap__span *new_span_locked(size_t first, size_t granules)
+{
+    struct ap__span *span = ap__span_record_take();
+    if (span != NULL) {
+        span->start = ap__region_address_of(first);
+        span->granules = granules;
+    }
+    return span;
+}
+
+/*
+ * Cuts a span that is on no list down to [skip, skip + granules) of itself; what lies before and
+ * behind goes back as free spans. `false`: no memory for the records; nothing has changed.
+ */
+static bool trim_locked(struct ap__span *span, size_t skip, size_t granules)
+{
+    size_t first = first_granule_of(span);
+    size_t behind = span->granules - skip - granules;
+    struct ap__span *head = NULL;
+    struct ap__span *tail = NULL;
+    if (skip != 0 && (head = new_span_locked(first, skip)) == NULL) {
+        return false;
+    }
+    if (behind != 0 && (tail = new_span_locked(first + skip + granules, behind)) == NULL) {
+        if (head != NULL) {
+            ap__span_record_give(head);
+        }
+        return false;
+    }
+    span->start = ap__region_address_of(first + skip);
+    span->granules = granules;
+    if (head != NULL) {
+        insert_free_locked(head, ap__region_count_dirty(first, skip));
+    }
+    if (tail != NULL) {
+        insert_free_locked(tail, ap__region_count_dirty(first + skip + granules, behind));
+    }
+    return true;
+}
+
+/* How many granules to skip from `start` to the next multiple of `alignment`. */
+static size_t skip_to_alignment(uintptr_t start, size_t alignment)
+{
+    return (ap__align_up(start, alignment) - start) >> AP_PAGE_HEAP_GRANULE_SHIFT;
+}
+
+/* A free span out of which an aligned run can be cut, removed from the tree. NULL: none. */
+static struct ap__span *take_fit_locked(size_t granules, size_t alignment)
+{
+    size_t slack = (alignment >> AP_PAGE_HEAP_GRANULE_SHIFT) - 1;
+    struct ap__span *span = ap__free_spans_best_fit(&free_spans, granules + slack);
+    if (span == NULL) {
+        return NULL;
+    }
+    remove_free_locked(span);
+    size_t dirty = span->tree.dirty_granules;
+    if (!trim_locked(span, skip_to_alignment(span->start, alignment), granules)) {
+        insert_free_locked(span, dirty);
+        return NULL;
+    }
+    return span;
+}
+
+static void note_peak_locked(void)
+{
+    size_t usable =
+        (ap__region_usable_bytes() >> AP_PAGE_HEAP_GRANULE_SHIFT) + outside_granules;
+    usable_granules_peak = ap__max(usable_granules_peak, usable);
+}
+
+/* Makes `granules` more usable, as free memory. */
+static bool grow_by_locked(size_t granules)
+{
+    if (granules > ap__region_granules_left() ||
+        !ap__os_limits_allow(granules << AP_PAGE_HEAP_GRANULE_SHIFT, ap__region_unused_bytes())) {
+        return false;
+    }
+    struct ap__span *span = ap__span_record_take();
+    if (span == NULL) {
+        return false;
+    }
+    size_t first = ap__region_grow(granules);
+    if (first == 0) {
+        ap__span_record_give(span);
+        return false;
+    }
+    span->start = ap__region_address_of(first);
+    span->granules = granules;
+    coalesce_and_insert_locked(span, 0);
+    note_peak_locked();
+    return true;
+}
+
+/* Grows so that an aligned run of `granules` exists; by a whole chunk if the limits allow. */
+static bool grow_locked(size_t granules, size_t alignment)
+{
+    struct ap__span *last = free_span_at(ap__region_limit_granules() - 1);
+    size_t have = last != NULL ? last->granules : 0;
+    /* What the best fit asks for, wherever the aligned run begins; the last span was too short. */
+    size_t wanted = granules + (alignment >> AP_PAGE_HEAP_GRANULE_SHIFT) - 1;
+    if (wanted <= have || wanted - have > ap__region_granules_left()) {
+        return false;
+    }
+    size_t need = wanted - have;
+    size_t chunk = (ap__region_usable_bytes() >> AP_PAGE_HEAP_GRANULE_SHIFT) / GROWTH_DIVISOR;
+    chunk = ap__min(ap__max(chunk, CHUNK_GRANULES_MIN), CHUNK_GRANULES_MAX);
+    chunk = ap__align_up(ap__max(chunk, need), CHUNK_GRANULES_MIN);
+    return grow_by_locked(chunk) || grow_by_locked(need);
+}
+
+/* ------------------------------------------------------------ spans outside the region */
+
+/* An aligned mapping of its own. NULL: the kernel refused. */
+static void *map_outside(size_t bytes, size_t alignment)
+{
+    size_t padded;
+    if (__builtin_add_overflow(bytes, alignment, &padded)) {
+        return NULL;
+    }
+    char *mapping = ap__os_map(padded);
+    if (mapping == NULL) {
+        return NULL;
+    }
+    char *aligned = (char *)ap__align_up((uintptr_t)mapping, alignment);
+    size_t head = (size_t)(aligned - mapping);
+    size_t tail = padded - head - bytes;
+    if (head != 0) {
+        (void)ap__os_unmap(mapping, head);
+    }
+    if (tail != 0) {
+        (void)ap__os_unmap(aligned + bytes, tail);
+    }
+    return aligned;
+}
+
+/* Free of a small block outside the region must find its span: every granule is in the table. */
+static bool enter_granules(const struct ap__span *span)
+{
+    for (size_t i = 0; i < span->granules; i++) {
+        if (!ap__large_table_insert(span->start + i * AP_GRANULE, span->index)) {
+            uint32_t record;
+            while (i-- > 0) {
+                (void)ap__large_table_delete(span->start + i * AP_GRANULE, &record);
+            }
+            return false;
+        }
+    }
+    return true;
+}
+
+static struct ap__span *take_outside_locked(size_t granules, size_t alignment, unsigned size_class)
+{
+    struct ap__span *span = ap__span_record_take();
+    if (span == NULL) {
+        return NULL;
+    }
+    size_t bytes = granules << AP_PAGE_HEAP_GRANULE_SHIFT;
+    void *mapping = map_outside(bytes, alignment);
+    if (mapping != NULL) {
+        span->start = (uintptr_t)mapping;
+        span->granules = granules;
+        span->outside = true;
+        if (size_class == 0 || enter_granules(span)) {
+            outside_granules += granules;
+            note_peak_locked();
+            return span;
+        }
+        (void)ap__os_unmap(mapping, bytes);
+    }
+    ap__span_record_give(span);
+    return NULL;
+}
+
+static void give_outside_locked(struct ap__span *span)
+{
+    uint32_t record;
+    for (size_t i = 0; span->state == AP__SPAN_SMALL && i < span->granules; i++) {
+        (void)ap__large_table_delete(span->start + i * AP_GRANULE, &record);
+    }
+    outside_granules -= span->granules;
+    /* A mapping that the kernel will not take back (out of mappings) gives its memory back at least. */
+    if (!ap__os_unmap((void *)span->start, ap__span_bytes(span))) {
+        (void)ap__os_discard((void *)span->start, ap__span_bytes(span));
+    }
+    ap__span_record_give(span);
+}
+
+/* ------------------------------------------------------------ the interface */
+
+static void become_used_locked(struct ap__span *span, unsigned size_class)
+{
+    span->link.next = NULL;
+    span->link.previous = NULL;
+    span->size_class = (uint8_t)size_class;
+    if (size_class == 0) {
+        span->state = AP__SPAN_LARGE;
+        span->large.size_bytes = 0;
+        span->large.alignment = 0;
+        large_granules += span->granules;
+        large_count++;
+    } else {
+        span->state = AP__SPAN_SMALL;
+        span->slots.free_slots = 0;
+    }
+    if (span->outside) {
+        return;
+    }
+    size_t first = first_granule_of(span);
+    if (size_class == 0) {
+        ap__region_set_span_ends(first, span->granules, span);
+    } else {
+        ap__region_set_span(first, span->granules, span);
+        ap__region_set_class(first, span->granules, size_class);
+    }
+}
+
+struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned size_class)
+{
+    AP_ASSERT(granules != 0 && alignment >= AP_GRANULE && ap__is_power_of_two(alignment));
+    ap__lock_take(&lock);
+    struct ap__span *span = take_fit_locked(granules, alignment);
+    if (span == NULL && grow_locked(granules, alignment)) {
+        span = take_fit_locked(granules, alignment);
+    }
+    if (span == NULL) {
+        span = take_outside_locked(granules, alignment, size_class);
+    }
+    if (span != NULL) {
+        become_used_locked(span, size_class);
+    }
+    ap__lock_release(&lock);
+    return span;
+}
+
+/* A span whose pages were moved in is mapped afresh, so that its mapping merges with its neighbours'. */
+static void undo_move(struct ap__span *span)
+{
+    if (ap__os_remap_fresh((void *)span->start, ap__span_bytes(span))) {
+        ap__region_set_clean(first_granule_of(span), span->granules, true);
+    }
+    span->moved = false;
+}
+
+void ap__page_heap_give(struct ap__span *span)
+{
+    AP_ASSERT(ap__span_is_valid(span));
+    size_t first = first_granule_of(span);
+    if (!span->outside) {
+        ap__region_set_clean(first, span->granules, false);
+        if (span->moved) {
+            undo_move(span);
+        }
+    }
+    ap__lock_take(&lock);
+    if (span->state == AP__SPAN_LARGE) {
+        large_granules -= span->granules;
+        large_count--;
+    }
+    if (span->outside) {
+        give_outside_locked(span);
+    } else {
+        if (span->state == AP__SPAN_SMALL) {
+            ap__region_set_class(first, span->granules, 0);
+        }
+        coalesce_and_insert_locked(span, ap__region_count_dirty(first, span->granules));
+    }
+    ap__lock_release(&lock);
+}
+
+bool ap__page_heap_extend(struct ap__span *span, size_t granules)
+{
+    AP_ASSERT(span->state == AP__SPAN_LARGE && granules > span->granules);
+    if (span->outside) {
+        return false;
+    }
+    ap__lock_take(&lock);
+    size_t more = granules - span->granules;
+    struct ap__span *after = free_span_at(first_granule_of(span) + span->granules);
+    bool fits = after != NULL && after->granules >= more;
+    if (fits) {
+        remove_free_locked(after);
+        size_t dirty = after->tree.dirty_granules;
+        fits = trim_locked(after, 0, more);
+        if (fits) {
+            ap__span_record_give(after);
+            span->granules = granules;
+            large_granules += more;
+            ap__region_set_span_ends(first_granule_of(span), granules, span);
+        } else {
+            insert_free_locked(after, dirty);
+        }
+    }
+    ap__lock_release(&lock);
+    return fits;
+}
+
+bool ap__page_heap_shorten(struct ap__span *span, size_t granules)
+{
+    AP_ASSERT(span->state == AP__SPAN_LARGE && granules < span->granules && granules != 0);
+    if (span->outside) {
+        return false;
+    }
+    ap__lock_take(&lock);
+    size_t first = first_granule_of(span) + granules;
+    size_t less = span->granules - granules;
+    struct ap__span *tail = new_span_locked(first, less);
+    if (tail != NULL) {
+        span->granules = granules;
+        large_granules -= less;
+        ap__region_set_span_ends(first_granule_of(span), granules, span);
+        ap__region_set_clean(first, less, false);
+        coalesce_and_insert_locked(tail, less);
+    }
+    ap__lock_release(&lock);
+    return tail != NULL;
+}
+
+struct ap__span *ap__page_heap_span_of(uintptr_t address)
+{
+    size_t granule = ap__region_granule_of(address);
+    if (granule < ap__region_limit_granules()) {
+        return granule < ap__region_first_granule() ? NULL : ap__region_span_of(granule);
+    }
+    uint32_t record;
+    if (!ap__large_table_find(ap__align_down(address, AP_GRANULE), &record)) {
+        return NULL;
+    }
+    return ap__span_by_index(record);
+}
+
+/* Gives back the memory of the span's dirty runs; returns the bytes. No lock: the span is ours. */
+static size_t discard_dirty(const struct ap__span *span)
+{
+    size_t end = first_granule_of(span) + span->granules;
+    size_t discarded = 0;
+    for (size_t i = first_granule_of(span); i < end;) {
+        if (ap__region_is_clean(i)) {
+            i++;
+            continue;
+        }
+        size_t run = 1;
+        while (i + run < end && !ap__region_is_clean(i + run)) {
+            run++;
+        }
+        if (ap__os_discard((void *)ap__region_address_of(i), run << AP_PAGE_HEAP_GRANULE_SHIFT)) {
+            ap__region_set_clean(i, run, true);
+            discarded += run << AP_PAGE_HEAP_GRANULE_SHIFT;
+        }
+        i += run;
+    }
+    return discarded;
+}
+
+size_t ap__page_heap_purge(void)
+{
+    size_t discarded = 0;
+    bool refused = false; /* the kernel would not take it: locked pages, say */
+    ap__lock_take(&lock);
+    /* Not more than there is now: other threads may go on freeing meanwhile. */
+    size_t goal = dirty_granules << AP_PAGE_HEAP_GRANULE_SHIFT;
+    while (dirty_spans != NULL && discarded < goal && !refused) {
+        struct ap__span *span = dirty_spans;
+        remove_free_locked(span);
+        span->state = AP__SPAN_PURGING;
+        ap__lock_release(&lock);
+        discarded += discard_dirty(span);
+        ap__lock_take(&lock);
+        size_t dirty = ap__region_count_dirty(first_granule_of(span), span->granules);
+        coalesce_and_insert_locked(span, dirty);
+        refused = dirty != 0;
+    }
+    ap__lock_release(&lock);
+    return discarded;
+}
+
+void ap__page_heap_stats(struct ap__page_heap_stats *stats)
+{
+    ap__lock_take(&lock);
+    stats->usable_bytes =
+        ap__region_usable_bytes() + (outside_granules << AP_PAGE_HEAP_GRANULE_SHIFT);
+    stats->usable_bytes_peak = usable_granules_peak << AP_PAGE_HEAP_GRANULE_SHIFT;
+    stats->free_bytes = free_granules << AP_PAGE_HEAP_GRANULE_SHIFT;
+    stats->dirty_bytes = dirty_granules << AP_PAGE_HEAP_GRANULE_SHIFT;
+    stats->free_spans = free_spans.count;
+    stats->large_spans = large_count;
+    stats->large_bytes = large_granules << AP_PAGE_HEAP_GRANULE_SHIFT;
+    stats->reserved_bytes = ap__region_unused_bytes();
+    ap__lock_release(&lock);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * page_heap.h: owner of the region: hands out, coalesces, and purges spans.
+ *
+ * Does: best fit, lowest address first; immediate coalescing of neighbours in both directions;
+ * growth in chunks under the process' limits; spans outside the region once it is used up.
+ * Does not: know blocks, classes' free lists, or large objects; it only writes the class map so that
+ * free() finds out what a granule holds.
+ * Callers: any layer above; locks of lower rank may be held. One lock inside.
+ * Invariants: free spans are never adjacent; the spans tile the usable part of the region; the dirty
+ * count of a free span is the number of its granules that are not known to be zero.
+ *
+ * Idea: tcmalloc's page heap; best fit in address order as in Wilson et al., "Dynamic Storage
+ * Allocation: A Survey", 1995, which fragments least.
+ */
+#ifndef AP_HEAP_PAGE_HEAP_H
+#define AP_HEAP_PAGE_HEAP_H
+
+#include "heap/region.h"
+#include "heap/span.h"
+
+struct ap__lock;
+
+/*
+ * A span of `granules` at a multiple of `alignment` bytes (a power of two, at least a granule), for
+ * blocks of `size_class`, or for one large object if that is 0. Its other fields are the caller's
+ * to set. NULL: no memory, nothing has changed.
+ */
+struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned size_class);
+
+/* Takes a span back that no block and no table entry refers to. */
+void ap__page_heap_give(struct ap__span *span);
+
+/* Makes a LARGE span longer by taking from the free span behind it. `false`: not possible. */
+bool ap__page_heap_extend(struct ap__span *span, size_t granules);
+
+/* Makes a LARGE span shorter and frees its end. `false`: no memory for a record; nothing changed. */
+bool ap__page_heap_shorten(struct ap__span *span, size_t granules);
+
+/*
+ * The span an address lies in, NULL if there is none. Exact for addresses in spans of small blocks;
+ * elsewhere the record may be stale and the caller must look at its state and bounds.
+ * Any thread, no lock.
+ */
+struct ap__span *ap__page_heap_span_of(uintptr_t address);
+
+/* Gives the memory of all free spans back to the kernel; returns the bytes. */
+size_t ap__page_heap_purge(void);
+
+struct ap__page_heap_stats {
+    size_t usable_bytes;      /* of the region, plus spans outside of it */
+    size_t usable_bytes_peak;
+    size_t free_bytes;        /* in free spans */
+    size_t dirty_bytes;       /* of those, what a purge would give back at most */
+    size_t free_spans;
+    size_t large_spans;
+    size_t large_bytes;       /* granules of large objects, in bytes */
+    size_t reserved_bytes;    /* address space held and not usable */
+};
+void ap__page_heap_stats(struct ap__page_heap_stats *stats);
+
+struct ap__lock *ap__page_heap_lock(void); /* for fork only */
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * span.h: the record of a span, and the arena the records live in.
+ *
+ * A record never goes away once it exists: it is recycled. So its address and its index stay
+ * readable for whoever came by them without a lock.
+ *
+ * State and who may change the fields:
+ *   FREE    on the page heap's tree              page heap, under its lock
+ *   PURGING being given back to the kernel       the purging thread, without a lock
+ *   SMALL   carved into blocks of one class      central free list of that class, under its lock
+ *   LARGE   one large object                     whoever owns the object
+ */
+#ifndef AP_HEAP_SPAN_H
+#define AP_HEAP_SPAN_H
+
+#include "base/compiler.h"
+#include "base/size_class.h"
+
+enum ap__span_state {
+    AP__SPAN_UNUSED = 0, /* a recycled record without a span */
+    AP__SPAN_FREE,
+    AP__SPAN_PURGING,
+    AP__SPAN_SMALL,
+    AP__SPAN_LARGE
+};
+
+struct ap__span_link {
+    struct ap__span *next;
+    struct ap__span *previous;
+};
+
+struct ap__span {
+    uintptr_t start;  /* address of the first granule */
+    size_t granules;  /* length */
+    uint32_t index;   /* of this record in the arena; constant */
+    uint8_t state;    /* enum ap__span_state */
+    uint8_t size_class; /* SMALL only */
+    bool outside;     /* not in the region: a mapping of its own */
+    bool moved;       /* its pages came by mremap: its mapping does not merge with the neighbours' */
+    struct ap__span_link link; /* FREE: dirty list; SMALL: central's list; UNUSED: next record */
+    union {
+        struct { /* FREE */
+            struct ap__span *left;
+            struct ap__span *right;
+            uint64_t priority;
+            size_t dirty_granules;
+        } tree;
+        struct { /* SMALL */
+            uint64_t *bitmap; /* one bit a slot, 1 = free */
+            uint16_t free_slots;
+            uint16_t first_word; /* no free slot in the bitmap's words before this one */
+            uint8_t bucket;      /* which of central's lists it is on */
+        } slots;
+        struct { /* LARGE */
+            size_t size_bytes; /* as the program asked */
+            size_t alignment;
+        } large;
+    };
+};
+_Static_assert(sizeof(struct ap__span) <= 128, "two cache lines a record");
+
+/* Invariants of a record that no list or lock is needed to see; for assertions. */
+bool ap__span_is_valid(const struct ap__span *span);
+
+/* A record, UNUSED. NULL: no memory. Under the page heap's lock. */
+struct ap__span *ap__span_record_take(void);
+
+/* Gives a record back. Under the page heap's lock. */
+void ap__span_record_give(struct ap__span *span);
+
+/* The record of an index that the arena has given out. Any thread, no lock. */
+struct ap__span *ap__span_by_index(uint32_t index);
+
+static inline size_t ap__span_bytes(const struct ap__span *span)
+{
+    return span->granules << AP_PAGE_HEAP_GRANULE_SHIFT;
+}
+
+#endif
