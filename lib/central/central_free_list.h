@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * central_free_list.h: one size class: the spans with free blocks; a batch out, a batch in.
+ *
+ * Does: claims and releases blocks in the occupancy bitmaps of spans, takes spans from the page heap
+ * and gives drained ones back (one is kept per class). Recognises what is no block: on the way in
+ * every address is checked against its span, and a bit that is already set is a double free.
+ * Does not: touch the blocks' memory, or know threads.
+ * Callers: any thread; one lock per class, inside; the page heap's lock is taken under it.
+ * Invariants, per class: a span with free slots is on exactly one of the bucket lists; free slots of
+ * a span = set bits of its bitmap; claimed = slots of all spans - free slots.
+ *
+ * Idea: the central free list of tcmalloc; out-of-band bitmaps as in jemalloc's slabs.
+ */
+#ifndef AP_CENTRAL_CENTRAL_FREE_LIST_H
+#define AP_CENTRAL_CENTRAL_FREE_LIST_H
+
+#include "base/size_class.h"
+
+struct ap__lock;
+
+/* Up to `count` blocks into `blocks`, lowest addresses of the fullest spans first. Fewer than asked,
+ * or 0, when memory runs out. */
+unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count);
+
+/* Takes blocks back. What is not a claimed block of the class is misuse of `function`. */
+void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
+                      const char *function);
+
+/* Whether `p` is the start of a slot of the class (claimed or not). Takes no lock. */
+bool ap__central_is_slot(unsigned size_class, const void *p);
+
+/* Ends the process if one of the blocks is not the start of a slot of the class. Takes no lock. */
+void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned count,
+                             const char *function);
+
+/* Whether the slot that starts at `p` is free here. */
+bool ap__central_is_free(unsigned size_class, const void *p);
+
+/* Gives the kept drained spans of all classes back to the page heap. */
+void ap__central_release_drained(void);
+
+struct ap__central_stats {
+    size_t spans;
+    size_t slots;   /* in them */
+    size_t claimed; /* of those, outside of the central free list */
+};
+void ap__central_stats(unsigned size_class, struct ap__central_stats *stats);
+
+struct ap__lock *ap__central_lock(unsigned size_class); /* for fork only */
+
+#endif

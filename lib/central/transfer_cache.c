@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * transfer_cache.c: a stack of block addresses per size class and shard.
+ *
+ * A stack rather than a queue: what was given last is still in some processor's cache. The array of a
+ * stack is taken on its first use, so classes that never travel cost nothing.
+ *
+ * Shards: up to SHARD_FREE_CPUS processors one is enough: the lock is held for a copy of at most 64
+ * addresses, once a batch. Beyond that, one for every CPUS_PER_SHARD processors.
+ */
+#include "central/transfer_cache.h"
+
+#include <string.h>
+
+#include "meta/meta.h"
+#include "os/lock.h"
+#include "os/os.h"
+
+enum {
+    SHARD_FREE_CPUS = 4,
+    CPUS_PER_SHARD = 4,
+    BATCHES_MIN = 2,   /* room for, so that a batch in each direction fits */
+    BLOCKS_MAX = 2048, /* room for */
+};
+
+struct transfer {
+    struct ap__lock lock;
+    void **blocks;     /* NULL until first used; under `lock` */
+    unsigned count;    /* under `lock` */
+    unsigned capacity; /* under `lock` */
+} AP_CACHE_ALIGNED;
+
+static struct transfer transfers[AP_TRANSFER_SHARDS_MAX][AP_CLASS_COUNT] = {
+    [0 ... AP_TRANSFER_SHARDS_MAX - 1] = {
+        [0 ... AP_CLASS_COUNT - 1] = {.lock = AP_LOCK_INIT(AP__RANK_TRANSFER_CACHE)}}};
+
+/* Set by init, constant afterwards. */
+static unsigned shard_count = 1;
+static size_t bytes_max;
+
+void ap__transfer_init(unsigned shards, size_t class_bytes_max)
+{
+    if (shards == 0) {
+        unsigned cpus = ap__os_cpu_count();
+        shards = cpus <= SHARD_FREE_CPUS ? 1 : (cpus + CPUS_PER_SHARD - 1) / CPUS_PER_SHARD;
+    }
+    shard_count = shards < AP_TRANSFER_SHARDS_MAX ? shards : AP_TRANSFER_SHARDS_MAX;
+    bytes_max = class_bytes_max / shard_count;
+}
+
+unsigned ap__transfer_shards(void)
+{
+    return shard_count;
+}
+
+struct ap__lock *ap__transfer_lock(unsigned shard, unsigned size_class)
+{
+    return &transfers[shard][size_class].lock;
+}
+
+static struct transfer *mine(unsigned size_class)
+{
+    unsigned shard = shard_count == 1 ? 0 : ap__os_current_cpu() % shard_count;
+    return &transfers[shard][size_class];
+}
+
+static unsigned capacity_of(unsigned size_class)
+{
+    const struct ap__size_class *info = &ap__size_class[size_class];
+    if (bytes_max == 0) {
+        return 0;
+    }
+    size_t blocks = bytes_max / info->size;
+    blocks = ap__max(blocks, (size_t)BATCHES_MIN * info->batch);
+    return (unsigned)ap__min(blocks, BLOCKS_MAX);
+}
+
+/* Gives the stack its array. */
+static bool open_locked(struct transfer *transfer, unsigned size_class)
+{
+    unsigned capacity = capacity_of(size_class);
+    if (transfer->blocks == NULL && capacity != 0) {
+        transfer->blocks = ap__meta_take(capacity * sizeof(void *));
+        transfer->capacity = transfer->blocks == NULL ? 0 : capacity;
+    }
+    return transfer->blocks != NULL;
+}
+
+bool ap__transfer_give(unsigned size_class, void *const *blocks, unsigned count)
+{
+    struct transfer *transfer = mine(size_class);
+    ap__lock_take(&transfer->lock);
+    bool kept = open_locked(transfer, size_class) && transfer->capacity - transfer->count >= count;
+    if (kept) {
+        memcpy(transfer->blocks + transfer->count, blocks, count * sizeof *blocks);
+        transfer->count += count;
+    }
+    ap__lock_release(&transfer->lock);
+    return kept;
+}
+
+static unsigned take_from(struct transfer *transfer, void **blocks, unsigned count)
+{
+    ap__lock_take(&transfer->lock);
+    unsigned got = count < transfer->count ? count : transfer->count;
+    if (got != 0) {
+        transfer->count -= got;
+        memcpy(blocks, transfer->blocks + transfer->count, got * sizeof *blocks);
+    }
+    ap__lock_release(&transfer->lock);
+    return got;
+}
+
+unsigned ap__transfer_take(unsigned size_class, void **blocks, unsigned count)
+{
+    return take_from(mine(size_class), blocks, count);
+}
+
+unsigned ap__transfer_drain(unsigned size_class, void **blocks, unsigned count)
+{
+    unsigned got = 0;
+    for (unsigned shard = 0; shard < shard_count && got == 0; shard++) {
+        got = take_from(&transfers[shard][size_class], blocks, count);
+    }
+    return got;
+}
+
+bool ap__transfer_holds(unsigned size_class, const void *p)
+{
+    bool found = false;
+    for (unsigned shard = 0; shard < shard_count && !found; shard++) {
+        struct transfer *transfer = &transfers[shard][size_class];
+        ap__lock_take(&transfer->lock);
+        for (unsigned i = 0; i < transfer->count && !found; i++) {
+            found = transfer->blocks[i] == p;
+        }
+        ap__lock_release(&transfer->lock);
+    }
+    return found;
+}
+
+size_t ap__transfer_count(unsigned size_class)
+{
+    size_t count = 0;
+    for (unsigned shard = 0; shard < shard_count; shard++) {
+        struct transfer *transfer = &transfers[shard][size_class];
+        ap__lock_take(&transfer->lock);
+        count += transfer->count;
+        ap__lock_release(&transfer->lock);
+    }
+    return count;
+}
