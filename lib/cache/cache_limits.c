@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cache_limits.c: the account of bytes that thread caches may hold.
+ *
+ * A grant is room, not blocks: a list's capacity times its block size. So the bound holds without a
+ * counter on the hit paths, at the price that unused capacity counts too; the caches give capacity
+ * back when a visit finds it unused.
+ */
+#include "cache/cache_limits.h"
+
+#include <stdatomic.h>
+
+enum {
+    INITIAL_BLOCKS = 7,   /* with the NULL, one cache line of addresses */
+    CAPACITY_BLOCKS = 255 /* four batches of the small classes, less the NULL */
+};
+#define INITIAL_BYTES ((size_t)64 << 10)
+#define CAPACITY_BYTES ((size_t)256 << 10)
+#define GRANT_STEP ((size_t)64 << 10)
+
+static size_t thread_max;
+static size_t total_max;
+static _Atomic(size_t) granted_total;
+
+void ap__cache_limits_init(size_t thread_bytes_max, size_t total_bytes_max)
+{
+    thread_max = thread_bytes_max;
+    total_max = total_bytes_max;
+}
+
+size_t ap__cache_limits_grant(size_t granted_bytes, size_t more_bytes)
+{
+    size_t step = ap__align_up(more_bytes, GRANT_STEP);
+    if (granted_bytes + step > thread_max) {
+        return 0;
+    }
+    /* relaxed: a number that nothing else depends on. */
+    size_t total = atomic_load_explicit(&granted_total, memory_order_relaxed);
+    do {
+        if (total + step > total_max) {
+            return 0;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&granted_total, &total, total + step,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return step;
+}
+
+void ap__cache_limits_release(size_t bytes)
+{
+    atomic_fetch_sub_explicit(&granted_total, bytes, memory_order_relaxed);
+}
+
+void ap__cache_limits_reset_in_child(size_t granted_bytes)
+{
+    atomic_store_explicit(&granted_total, granted_bytes, memory_order_relaxed);
+}
+
+unsigned ap__cache_limits_initial_capacity(unsigned size_class)
+{
+    size_t blocks = INITIAL_BYTES / ap__size_class[size_class].size;
+    return (unsigned)ap__min(ap__max(blocks, 1), INITIAL_BLOCKS);
+}
+
+unsigned ap__cache_limits_capacity_max(unsigned size_class)
+{
+    size_t blocks = CAPACITY_BYTES / ap__size_class[size_class].size;
+    return (unsigned)ap__min(ap__max(blocks, ap__size_class[size_class].batch), CAPACITY_BLOCKS);
+}

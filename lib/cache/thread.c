@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread.c: registry of thread caches.
+ *
+ * Exits are noticed by a pthread key's destructor. libc runs it after C++ thread_local destructors
+ * and among other keys' destructors, and frees some memory of its own later still: after ours has
+ * run, the thread goes on without a cache, whatever it calls.
+ *
+ * pthread_setspecific() may call calloc(): the new cache is published before the call, so the
+ * nested allocation finds it.
+ */
+#include "cache/thread.h"
+
+#include <pthread.h>
+
+#include "cache/cache_limits.h"
+#include "meta/meta.h"
+#include "os/lock.h"
+
+#define EMPTY_LIST                                                                                 \
+    {                                                                                              \
+        .top = &ap__free_list_none, .full = &ap__free_list_none                                    \
+    }
+#define EMPTY_CACHE                                                                                \
+    {                                                                                              \
+        .lists = {[0 ... AP_CLASS_COUNT - 1] = EMPTY_LIST}                                         \
+    }
+
+/* Their lists are empty and full for ever, so nobody writes to them. */
+static struct ap__thread_cache not_entered = EMPTY_CACHE;
+static struct ap__thread_cache left = EMPTY_CACHE;
+
+AP_TLS struct ap__thread_cache *ap__thread_cache_current = &not_entered;
+
+static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_THREADS);
+/* Pushed to under `lock`, walked without it. */
+static _Atomic(struct ap__thread_cache *) caches;
+static struct ap__thread_cache *vacant; /* under `lock` */
+
+static pthread_key_t exit_key;
+static _Atomic(bool) exit_key_made;
+
+struct ap__lock *ap__thread_lock(void)
+{
+    return &lock;
+}
+
+struct ap__thread_cache *ap__thread_caches(void)
+{
+    /* acquire: pairs with the release in new_record(); the record behind it is complete. */
+    return atomic_load_explicit(&caches, memory_order_acquire);
+}
+
+static struct ap__thread_cache *new_record_locked(void)
+{
+    struct ap__thread_cache *cache = ap__meta_take(sizeof *cache);
+    if (cache != NULL) {
+        ap__thread_cache_init(cache);
+        cache->next = atomic_load_explicit(&caches, memory_order_relaxed);
+        atomic_store_explicit(&caches, cache, memory_order_release);
+    }
+    return cache;
+}
+
+static struct ap__thread_cache *take_record(void)
+{
+    ap__lock_take(&lock);
+    struct ap__thread_cache *cache = vacant;
+    if (cache != NULL) {
+        vacant = cache->next_vacant;
+    } else {
+        cache = new_record_locked();
+    }
+    ap__lock_release(&lock);
+    if (cache != NULL) {
+        atomic_store_explicit(&cache->in_use, true, memory_order_relaxed);
+    }
+    return cache;
+}
+
+static void give_record(struct ap__thread_cache *cache)
+{
+    atomic_store_explicit(&cache->in_use, false, memory_order_relaxed);
+    cache->exit_armed = false;
+    ap__lock_take(&lock);
+    cache->next_vacant = vacant;
+    vacant = cache;
+    ap__lock_release(&lock);
+}
+
+static void on_thread_exit(void *value)
+{
+    struct ap__thread_cache *cache = value;
+    ap__thread_cache_current = &left;
+    ap__thread_cache_empty(cache);
+    give_record(cache);
+}
+
+bool ap__thread_watch_exits(void)
+{
+    if (pthread_key_create(&exit_key, on_thread_exit) != 0) {
+        return false;
+    }
+    /* release: pairs with the acquire in arm(): the key is there. */
+    atomic_store_explicit(&exit_key_made, true, memory_order_release);
+    return true;
+}
+
+/* Makes sure that this thread's exit is noticed; the key may not exist yet. */
+static void arm(struct ap__thread_cache *cache)
+{
+    if (!cache->exit_armed && atomic_load_explicit(&exit_key_made, memory_order_acquire)) {
+        cache->exit_armed = true;
+        cache->exit_armed = pthread_setspecific(exit_key, cache) == 0;
+    }
+}
+
+struct ap__thread_cache *ap__thread_cache_or_null(void)
+{
+    struct ap__thread_cache *cache = ap__thread_cache_current;
+    return cache == &not_entered || cache == &left ? NULL : cache;
+}
+
+struct ap__thread_cache *ap__thread_enter(void)
+{
+    struct ap__thread_cache *cache = ap__thread_cache_current;
+    if (AP_UNLIKELY(cache == &left)) {
+        return NULL;
+    }
+    if (AP_UNLIKELY(cache == &not_entered)) {
+        cache = take_record();
+        if (cache == NULL) {
+            return NULL;
+        }
+        ap__thread_cache_current = cache;
+    }
+    if (AP_UNLIKELY(!cache->exit_armed)) {
+        arm(cache);
+    }
+    return cache;
+}
+
+void ap__thread_after_fork_in_child(void)
+{
+    struct ap__thread_cache *mine = ap__thread_cache_or_null();
+    for (struct ap__thread_cache *cache = ap__thread_caches(); cache != NULL; cache = cache->next) {
+        if (cache != mine) {
+            /* Its owner may have been anywhere in its hit path when the process was copied. */
+            atomic_store_explicit(&cache->in_use, false, memory_order_relaxed);
+        }
+    }
+    ap__cache_limits_reset_in_child(mine != NULL ? mine->granted_bytes : 0);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread.h: which thread has which cache: the thread-local pointer, first use, exit, reuse.
+ *
+ * Does: keeps the registry of all caches; creates one when a thread first needs it, empties it when
+ * the thread ends and hands the record to a later thread. Does not: initialise the library.
+ * The thread-local pointer is never NULL: before the first use it points at an empty static
+ * cache, after the thread's last destructor of ours at another. Both are empty and full in every
+ * list, so the hit paths work on them and go to their slow paths.
+ */
+#ifndef AP_CACHE_THREAD_H
+#define AP_CACHE_THREAD_H
+
+#include "cache/thread_cache.h"
+
+struct ap__lock;
+
+extern AP_TLS struct ap__thread_cache *ap__thread_cache_current;
+
+/* From now on the exit of threads is noticed. `false`: no key to be had; try again later. */
+bool ap__thread_watch_exits(void);
+
+/*
+ * This thread's cache; made if this is its first use. NULL: the thread is past its destructors or
+ * there is no memory for a cache; it then does without. The library must be initialised.
+ */
+struct ap__thread_cache *ap__thread_enter(void);
+
+/* The same if there is one already, else NULL. */
+struct ap__thread_cache *ap__thread_cache_or_null(void);
+
+/* All caches, also those that no thread uses; follow `next`. Any thread, no lock. */
+struct ap__thread_cache *ap__thread_caches(void);
+
+/* In a forked child: the caches of threads that exist no more are forgotten, with their blocks. */
+void ap__thread_after_fork_in_child(void);
+
+struct ap__lock *ap__thread_lock(void); /* for fork only */
+
+#endif

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread_cache.c: refill, overflow, and the visits that give unused blocks back.
+ *
+ * Slow start: a list begins with one cache line of addresses and doubles: up to a batch when it
+ * runs empty, up to its bound when it overflows (only then is holding more of use). A refill brings
+ * at most a batch; an overflow of a list at its bound gives the older half back and keeps the newer,
+ * which is what the processor's cache still has.
+ *
+ * Visits: every VISIT_EVENTS slow events all lists are looked at (see the fold in free_list.h); blocks
+ * that lay unused since the last visit go back, and so does their capacity.
+ *
+ * Cost: a refill or flush is one lock (two when the transfer cache has nothing or no room) and a copy.
+ */
+#include "cache/thread_cache.h"
+
+#include <string.h>
+
+#include "cache/cache_limits.h"
+#include "central/central_free_list.h"
+#include "central/transfer_cache.h"
+#include "meta/meta.h"
+#include "os/check.h"
+
+enum { VISIT_EVENTS = 256, FOLD_MIN = 2 };
+
+ap__slot ap__free_list_none;
+
+static void count_event(_Atomic(uint64_t) *counter, uint64_t more)
+{
+    /* relaxed, and no read-modify-write: one writer; readers only add up and may be late. */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more,
+                          memory_order_relaxed);
+}
+
+static ap__slot *bottom_of(const struct ap__free_list_info *info)
+{
+    return atomic_load_explicit(&info->bottom, memory_order_relaxed);
+}
+
+static size_t array_bytes(size_t room)
+{
+    return (room + 1) * sizeof(ap__slot);
+}
+
+void ap__thread_cache_init(struct ap__thread_cache *cache)
+{
+    for (unsigned c = 0; c < AP_CLASS_COUNT; c++) {
+        ap__free_list_set_top(&cache->lists[c], &ap__free_list_none);
+        cache->lists[c].full = &ap__free_list_none;
+    }
+}
+
+/* ------------------------------------------------------------ the fold */
+
+static void unfold(struct ap__free_list_info *info)
+{
+    if (info->hidden != 0) {
+        ap__slot *bottom = bottom_of(info);
+        ap__slot_store(&bottom[info->hidden], ap__slot_load(&bottom[0]));
+        ap__slot_store(&bottom[0], NULL);
+        info->hidden = 0;
+    }
+}
+
+static void fold(struct ap__free_list_info *info, size_t hidden)
+{
+    ap__slot *bottom = bottom_of(info);
+    ap__slot_store(&bottom[0], ap__slot_load(&bottom[hidden]));
+    ap__slot_store(&bottom[hidden], NULL);
+    info->hidden = (uint16_t)hidden;
+}
+
+/* ------------------------------------------------------------ capacity */
+
+/* Room in the bounds for `more_bytes`; asks for a grant if need be. */
+static bool reserve_bytes(struct ap__thread_cache *cache, size_t more_bytes)
+{
+    size_t allowed = AP_CACHE_FREE_BYTES + cache->granted_bytes;
+    size_t wanted = cache->capacity_bytes + more_bytes;
+    if (wanted > allowed) {
+        size_t granted = ap__cache_limits_grant(cache->granted_bytes, wanted - allowed);
+        if (granted == 0) {
+            return false;
+        }
+        cache->granted_bytes += granted;
+    }
+    cache->capacity_bytes = wanted;
+    return true;
+}
+
+static void unreserve_bytes(struct ap__thread_cache *cache, size_t bytes)
+{
+    cache->capacity_bytes -= bytes;
+}
+
+/* Moves a list into an array with room for `capacity` blocks. */
+static bool enlarge_array(struct ap__thread_cache *cache, unsigned size_class, unsigned capacity)
+{
+    struct ap__free_list *list = &cache->lists[size_class];
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    ap__slot *old = bottom_of(info);
+    size_t bytes = ap__meta_size(array_bytes(capacity));
+    ap__slot *array = ap__meta_take(bytes);
+    if (array == NULL) {
+        return false;
+    }
+    size_t used = 0;
+    if (old != NULL) {
+        used = (size_t)(ap__free_list_top(list) - old);
+        memcpy(array, old, (used + 1) * sizeof *array);
+    }
+    atomic_store_explicit(&info->bottom, array, memory_order_relaxed);
+    ap__free_list_set_top(list, array + used);
+    if (old != NULL) {
+        ap__meta_give(old, array_bytes(info->room));
+    }
+    info->room = (uint16_t)(bytes / sizeof *array - 1);
+    return true;
+}
+
+static bool set_capacity(struct ap__thread_cache *cache, unsigned size_class, unsigned capacity)
+{
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    size_t more = (capacity - info->capacity) * (size_t)ap__size_class[size_class].size;
+    if (!reserve_bytes(cache, more)) {
+        return false;
+    }
+    if (capacity > info->room && !enlarge_array(cache, size_class, capacity)) {
+        unreserve_bytes(cache, more);
+        return false;
+    }
+    info->capacity = (uint16_t)capacity;
+    cache->lists[size_class].full = bottom_of(info) + capacity;
+    return true;
+}
+
+/* Doubles a list's capacity as far as `most` and the bounds allow. */
+static bool grow(struct ap__thread_cache *cache, unsigned size_class, unsigned most)
+{
+    unsigned capacity = cache->infos[size_class].capacity;
+    if (capacity >= most) {
+        return false;
+    }
+    unsigned wanted = capacity == 0 ? ap__cache_limits_initial_capacity(size_class)
+                                    : (unsigned)ap__min(2u * capacity + 1, most);
+    return set_capacity(cache, size_class, wanted) ||
+           (wanted > capacity + 1 && set_capacity(cache, size_class, capacity + 1));
+}
+
+/* ------------------------------------------------------------ down and up */
+
+/* Gives blocks back; whole batches stay within reach of other threads. */
+static void give_back(struct ap__thread_cache *cache, unsigned size_class, void *const *blocks,
+                      unsigned count, const char *function)
+{
+    ap__central_check_slots(size_class, blocks, count, function);
+    if (!ap__transfer_give(size_class, blocks, count)) {
+        ap__central_give(size_class, blocks, count, function);
+    }
+    count_event(&cache->flushes, 1);
+    count_event(&cache->blocks_out, count);
+}
+
+/* Takes the oldest `count` blocks off an unfolded list and gives them back. */
+static void flush_oldest(struct ap__thread_cache *cache, unsigned size_class, size_t count,
+                         const char *function)
+{
+    struct ap__free_list *list = &cache->lists[size_class];
+    ap__slot *bottom = bottom_of(&cache->infos[size_class]);
+    size_t used = (size_t)(ap__free_list_top(list) - bottom);
+    size_t batch = ap__size_class[size_class].batch;
+    void *blocks[AP_BATCH_MAX];
+    for (size_t done = 0; done < count;) {
+        size_t n = ap__min(batch, count - done);
+        for (size_t i = 0; i < n; i++) {
+            blocks[i] = ap__slot_load(&bottom[1 + done + i]);
+        }
+        give_back(cache, size_class, blocks, (unsigned)n, function);
+        done += n;
+    }
+    memmove(bottom + 1, bottom + 1 + count, (used - count) * sizeof *bottom);
+    ap__free_list_set_top(list, bottom + used - count);
+}
+
+/* What lay under the fold since the last visit goes back, and half of the rest is hidden. */
+static void visit(struct ap__thread_cache *cache, unsigned size_class)
+{
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    if (bottom_of(info) == NULL) {
+        return;
+    }
+    unsigned unused = info->hidden;
+    unfold(info);
+    if (unused != 0) {
+        flush_oldest(cache, size_class, unused, "free");
+        unsigned least = ap__cache_limits_initial_capacity(size_class);
+        unsigned capacity = (unsigned)ap__max(info->capacity - unused, 1);
+        capacity = (unsigned)ap__min(ap__max(capacity, least), info->capacity);
+        unreserve_bytes(cache, (info->capacity - capacity) *
+                                   (size_t)ap__size_class[size_class].size);
+        info->capacity = (uint16_t)capacity;
+        cache->lists[size_class].full = bottom_of(info) + capacity;
+    }
+    size_t used = (size_t)(ap__free_list_top(&cache->lists[size_class]) - bottom_of(info));
+    if (used >= FOLD_MIN) {
+        fold(info, used / 2);
+    }
+}
+
+static void note_slow_event(struct ap__thread_cache *cache)
+{
+    if (++cache->slow_events < VISIT_EVENTS) {
+        return;
+    }
+    cache->slow_events = 0;
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        visit(cache, c);
+    }
+}
+
+static void *pop(struct ap__free_list *list)
+{
+    ap__slot *top = ap__free_list_top(list);
+    void *p = ap__slot_load(top);
+    if (p != NULL) {
+        ap__free_list_set_top(list, top - 1);
+    }
+    return p;
+}
+
+static void push(struct ap__free_list *list, void *p)
+{
+    ap__slot *top = ap__free_list_top(list);
+    AP_ASSERT(top != list->full);
+    ap__slot_store(top + 1, p);
+    ap__free_list_set_top(list, top + 1);
+}
+
+/* Blocks from below, the best last: it is handed out first. */
+static unsigned fetch(unsigned size_class, void **blocks, unsigned count)
+{
+    unsigned got = ap__transfer_take(size_class, blocks, count);
+    if (got != 0) {
+        return got; /* given last: hot in a cache */
+    }
+    got = ap__central_take(size_class, blocks, count);
+    for (unsigned i = 0; i < got / 2; i++) { /* lowest address last */
+        void *swapped = blocks[i];
+        blocks[i] = blocks[got - 1 - i];
+        blocks[got - 1 - i] = swapped;
+    }
+    return got;
+}
+
+void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_class)
+{
+    struct ap__free_list *list = &cache->lists[size_class];
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    unfold(info);
+    void *p = pop(list);
+    if (p != NULL) {
+        return p;
+    }
+    note_slow_event(cache);
+    unsigned batch = ap__size_class[size_class].batch;
+    (void)grow(cache, size_class, batch);
+    void *blocks[AP_BATCH_MAX];
+    unsigned wanted = (unsigned)ap__max(ap__min(batch, info->capacity), 1);
+    unsigned got = fetch(size_class, blocks, wanted);
+    if (got == 0) {
+        return NULL;
+    }
+    for (unsigned i = 0; i + 1 < got; i++) {
+        push(list, blocks[i]);
+    }
+    count_event(&cache->refills, 1);
+    count_event(&cache->blocks_in, got);
+    return blocks[got - 1];
+}
+
+void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
+                               const char *function)
+{
+    struct ap__free_list *list = &cache->lists[size_class];
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    note_slow_event(cache);
+    if (ap__free_list_top(list) == list->full &&
+        !grow(cache, size_class, ap__cache_limits_capacity_max(size_class))) {
+        if (info->capacity == 0) {
+            ap__central_give(size_class, &p, 1, function);
+            return;
+        }
+        unfold(info);
+        flush_oldest(cache, size_class, (info->capacity + 1u) / 2, function);
+    }
+    push(list, p);
+}
+
+void ap__thread_cache_empty(struct ap__thread_cache *cache)
+{
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        struct ap__free_list_info *info = &cache->infos[c];
+        ap__slot *bottom = bottom_of(info);
+        if (bottom == NULL) {
+            continue;
+        }
+        unfold(info);
+        flush_oldest(cache, c, (size_t)(ap__free_list_top(&cache->lists[c]) - bottom), "free");
+        cache->lists[c].full = &ap__free_list_none;
+        ap__free_list_set_top(&cache->lists[c], &ap__free_list_none);
+        atomic_store_explicit(&info->bottom, NULL, memory_order_relaxed);
+        ap__meta_give(bottom, array_bytes(info->room));
+        info->capacity = 0;
+        info->room = 0;
+    }
+    ap__cache_limits_release(cache->granted_bytes);
+    cache->granted_bytes = 0;
+    cache->capacity_bytes = 0;
+}
+
+size_t ap__thread_cache_count(const struct ap__thread_cache *cache, unsigned size_class)
+{
+    const ap__slot *bottom = bottom_of(&cache->infos[size_class]);
+    const ap__slot *top = ap__free_list_top(&cache->lists[size_class]);
+    /* While the owner changes arrays the two may not belong together. */
+    bool together = bottom != NULL && top >= bottom && top - bottom <= UINT16_MAX;
+    return together ? (size_t)(top - bottom) : 0;
+}
+
+bool ap__thread_cache_holds(const struct ap__thread_cache *cache, unsigned size_class,
+                            const void *p)
+{
+    const ap__slot *bottom = bottom_of(&cache->infos[size_class]);
+    size_t count = ap__thread_cache_count(cache, size_class);
+    for (size_t i = 0; bottom != NULL && i <= count; i++) {
+        if (ap__slot_load(&bottom[i]) == p) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread_cache.h: one thread's free lists: refill, and flush of the oldest.
+ *
+ * Does: the slow half of the small-block paths, for the thread that owns the cache. Does not: decide
+ * which thread has which cache (thread.c), or take any lock of its own.
+ * Callers: the owner, holding no lock; what others may call says so.
+ * Invariants: blocks in a list <= its capacity; the sum over lists of capacity * size <=
+ * AP_CACHE_FREE_BYTES + granted_bytes; a list without an array has capacity 0.
+ */
+#ifndef AP_CACHE_THREAD_CACHE_H
+#define AP_CACHE_THREAD_CACHE_H
+
+#include "base/size_class.h"
+#include "cache/free_list.h"
+
+struct ap__thread_cache {
+    struct ap__free_list lists[AP_CLASS_COUNT]; /* hit paths */
+    struct ap__free_list_info infos[AP_CLASS_COUNT];
+    size_t capacity_bytes; /* sum of capacity * size; owner */
+    size_t granted_bytes;  /* by cache_limits; owner */
+    unsigned slow_events;  /* since the last visit of all lists; owner */
+    bool exit_armed;       /* the thread's exit will be noticed; owner */
+    /* Registry (thread.c). `next` never changes once set: observers walk it without a lock. */
+    struct ap__thread_cache *next;
+    struct ap__thread_cache *next_vacant; /* under the registry's lock */
+    _Atomic(bool) in_use;
+    /* Statistics: one writer, the owner; read by anyone. */
+    _Atomic(uint64_t) refills;
+    _Atomic(uint64_t) flushes;
+    _Atomic(uint64_t) blocks_in;  /* by refills */
+    _Atomic(uint64_t) blocks_out; /* by flushes */
+};
+
+/* The NULL that lists without an array share. */
+extern ap__slot ap__free_list_none;
+
+/* Makes a zeroed record an empty cache. */
+void ap__thread_cache_init(struct ap__thread_cache *cache);
+
+/* A block of the class when its list is empty; refills the list. NULL: no memory. */
+void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_class);
+
+/* Takes `p` when its list is full; makes room or flushes the oldest. `function` is for reports. */
+void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
+                               const char *function);
+
+/* Gives all blocks, arrays and grants back. The cache stays usable. */
+void ap__thread_cache_empty(struct ap__thread_cache *cache);
+
+/* Blocks in a list. Any thread; late, never wild. */
+size_t ap__thread_cache_count(const struct ap__thread_cache *cache, unsigned size_class);
+
+/* Whether the block is in the list now. Any thread; exact for the owner. */
+bool ap__thread_cache_holds(const struct ap__thread_cache *cache, unsigned size_class,
+                            const void *p);
+
+#endif
