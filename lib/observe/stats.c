@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stats.c: the sum over classes, threads and layers.
+ *
+ * Live blocks are not counted where they are allocated (the hit path counts nothing): they are the
+ * slots claimed from spans less those that lie in caches.
+ */
+#include "observe/stats.h"
+
+#include <string.h>
+
+#include "cache/thread.h"
+#include "central/central_free_list.h"
+#include "central/transfer_cache.h"
+#include "meta/meta.h"
+
+static void collect_thread(struct ap__stats *stats, const struct ap__thread_cache *cache)
+{
+    stats->threads += atomic_load_explicit(&cache->in_use, memory_order_relaxed);
+    stats->refills += atomic_load_explicit(&cache->refills, memory_order_relaxed);
+    stats->flushes += atomic_load_explicit(&cache->flushes, memory_order_relaxed);
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        stats->classes[c].cached += ap__thread_cache_count(cache, c);
+    }
+}
+
+static void collect_class(struct ap__stats *stats, unsigned size_class)
+{
+    struct ap__class_stats *figures = &stats->classes[size_class];
+    struct ap__central_stats central;
+    ap__central_stats(size_class, &central);
+    figures->spans = central.spans;
+    figures->slots = central.slots;
+    figures->transfer = ap__transfer_count(size_class);
+    size_t idle = figures->cached + figures->transfer;
+    /* While threads run, a block may be seen in two places or in none. */
+    figures->live = central.claimed > idle ? central.claimed - idle : 0;
+    stats->live_bytes += figures->live * ap__size_class[size_class].size;
+    stats->cached_blocks += idle;
+    stats->cached_bytes += idle * ap__size_class[size_class].size;
+}
+
+void ap__stats_collect(struct ap__stats *stats)
+{
+    memset(stats, 0, sizeof *stats);
+    for (const struct ap__thread_cache *cache = ap__thread_caches(); cache != NULL;
+         cache = cache->next) {
+        collect_thread(stats, cache);
+    }
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        collect_class(stats, c);
+    }
+    ap__page_heap_stats(&stats->heap);
+    ap__large_table_stats(&stats->table);
+    stats->live_bytes += stats->heap.large_bytes;
+    stats->metadata_bytes = ap__meta_mapped_bytes() + stats->table.mapped_bytes;
+}
