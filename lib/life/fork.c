@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork.c: all locks by rank before a fork, and the repair of the child.
+ *
+ * Before: every lock is taken, in the order of enum ap__lock_rank, so that no structure is copied while
+ * another thread changes it. libc runs handlers that were registered before ours after it, and they may
+ * allocate: in the fork window the forking thread passes through its own locks.
+ * Parent: all are released. Child: all are made anew, since their other users are gone.
+ *
+ * What a child loses: the blocks in the caches of the parent's other threads, and spans those
+ * threads were carrying between two layers. Once per fork, bounded by the caches' bounds.
+ */
+#include "life/fork.h"
+
+#include <pthread.h>
+
+#include "cache/thread.h"
+#include "central/central_free_list.h"
+#include "central/transfer_cache.h"
+#include "heap/page_heap.h"
+#include "meta/meta.h"
+#include "os/lock.h"
+#include "table/large_table.h"
+
+static struct ap__lock *init_lock;
+
+typedef void lock_function(struct ap__lock *lock);
+
+static void for_each_lock_of_rank(enum ap__lock_rank rank, lock_function *function)
+{
+    switch (rank) {
+    case AP__RANK_INIT:
+        function(init_lock);
+        break;
+    case AP__RANK_THREADS:
+        function(ap__thread_lock());
+        break;
+    case AP__RANK_TRANSFER_CACHE:
+        for (unsigned shard = 0; shard < ap__transfer_shards(); shard++) {
+            for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+                function(ap__transfer_lock(shard, c));
+            }
+        }
+        break;
+    case AP__RANK_CENTRAL:
+        for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+            function(ap__central_lock(c));
+        }
+        break;
+    case AP__RANK_PAGE_HEAP:
+        function(ap__page_heap_lock());
+        break;
+    case AP__RANK_META:
+        function(ap__meta_lock());
+        break;
+    case AP__RANK_COUNT:
+        break;
+    }
+}
+
+static void for_each_lock(lock_function *function)
+{
+    for (int rank = 0; rank < AP__RANK_COUNT; rank++) {
+        for_each_lock_of_rank((enum ap__lock_rank)rank, function);
+    }
+}
+
+static void before_fork(void)
+{
+    ap__lock_fork_window_open();
+    for_each_lock(ap__lock_take);
+}
+
+static void after_fork_in_parent(void)
+{
+    for_each_lock(ap__lock_release);
+    ap__lock_fork_window_close();
+}
+
+static void after_fork_in_child(void)
+{
+    for_each_lock(ap__lock_reset_in_child);
+    ap__lock_fork_window_close();
+    ap__large_table_after_fork_in_child();
+    ap__thread_after_fork_in_child();
+}
+
+void ap__fork_watch(struct ap__lock *lock)
+{
+    init_lock = lock;
+    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * init.c: initialisation in two steps: what the first allocation needs, and what needs libc.
+ *
+ * The first step is guarded by a lock and a flag; the second is the library's constructor. Between the
+ * two, everything works except that thread exits go unnoticed (there are none yet, as a rule:
+ * threads of earlier constructors are armed on a later slow path) and options from the environment
+ * may be missing, if the first call came before libc had it; they are read again then.
+ */
+#include "life/init.h"
+
+#include "cache/cache_limits.h"
+#include "central/transfer_cache.h"
+#include "config/options.h"
+#include "heap/region.h"
+#include "life/fork.h"
+#include "os/lock.h"
+#include "os/os.h"
+#include "table/large_table.h"
+
+/* A limit on address space leaves the program at least three quarters of it. */
+#define LIMIT_DIVISOR 4
+
+static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_INIT);
+static _Atomic(bool) ready;
+static bool environment_read; /* under `lock`, then the constructor only */
+
+static void apply_limits(void)
+{
+    ap__cache_limits_init(ap__options.cache_thread, ap__options.cache_total);
+    ap__transfer_init((unsigned)ap__options.cpu_shards, ap__options.transfer_class);
+}
+
+static void init_locked(void)
+{
+    environment_read = ap__options_read_environment();
+    apply_limits();
+    ap__large_table_set_secret(ap__os_seed());
+    size_t limit = ap__os_address_space_limit();
+    size_t reserve = ap__min(ap__options.reserve, limit == SIZE_MAX ? limit : limit / LIMIT_DIVISOR);
+    /* Without a region the heap works too: all spans then are mappings of their own. */
+    (void)ap__region_init(reserve);
+}
+
+void ap__life_init(void)
+{
+    /* acquire: pairs with the release below: whoever sees `ready` sees what init has written. */
+    if (AP_LIKELY(atomic_load_explicit(&ready, memory_order_acquire))) {
+        return;
+    }
+    ap__lock_take(&lock);
+    if (!atomic_load_explicit(&ready, memory_order_relaxed)) {
+        init_locked();
+        atomic_store_explicit(&ready, true, memory_order_release);
+    }
+    ap__lock_release(&lock);
+}
+
+struct ap__thread_cache *ap__life_enter(void)
+{
+    ap__life_init();
+    return ap__thread_enter();
+}
+
+/* Early among constructors; in a program linked statically, others may have run all the same. */
+__attribute__((constructor(101))) static void construct(void)
+{
+    ap__life_init();
+    if (!environment_read) {
+        environment_read = ap__options_read_environment();
+        apply_limits();
+    }
+    (void)ap__thread_watch_exits();
+    (void)ap__life_enter();
+    ap__fork_watch(&lock);
+}
