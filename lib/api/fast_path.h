@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fast_path.h: the hit paths of malloc and free, inlined into every entry point; nothing else.
+ *
+ * malloc: size -> class (one byte from a table) -> this thread's list -> pop. free: address -> class
+ * (one byte from the class map) -> list -> push. No call, no lock, no atomic read-modify-write, no stack
+ * frame; test/golden counts the instructions. What each comparison is for:
+ *   malloc: size within the tables; list not empty.
+ *   free:   address inside the region and aligned (one comparison: the offset is rotated by four, so
+ *           stray low bits become high ones); list not full (the list of class 0, "no small block", always
+ *           is); block not free already.
+ *
+ * The mark. A free block holds the region's address in its first word: free() writes it, malloc() clears
+ * it. A block that holds it when it is freed goes to the slow path, which finds out for certain
+ * whether it is free. So a double free is caught at once, in whichever thread, and no block is ever in
+ * two lists; a program that happens to hold the same word there loses a search, nothing else.
+ * Two instructions more than no check. Refused: a secret mixed with the address (two more, and a forged
+ * mark gains nothing, because a mark alone decides nothing).
+ */
+#ifndef AP_API_FAST_PATH_H
+#define AP_API_FAST_PATH_H
+
+#include "base/size_class.h"
+#include "cache/thread.h"
+#include "heap/region.h"
+
+/* The first word of a block, whatever the program keeps there. */
+typedef uintptr_t __attribute__((may_alias)) ap__block_word;
+
+/* api/malloc.c; `function` is the entry point's name, for reports. */
+AP_COLD void *ap__malloc_slow(size_t size);
+AP_COLD void ap__free_slow(void *p, const char *function);
+
+static AP_ALWAYS_INLINE void *ap__malloc_inline(size_t size)
+{
+    size_t size_class;
+    if (AP_LIKELY(size <= AP_FINE_SIZE_MAX)) {
+        size_class = ap__class_by_16[(size + 15) >> AP_FINE_SHIFT];
+    } else if (AP_LIKELY(size <= AP_COARSE_SIZE_MAX)) {
+        size_class = ap__class_by_128[(size + 127) >> AP_COARSE_SHIFT];
+    } else {
+        return ap__malloc_slow(size);
+    }
+    struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
+    ap__slot *top = ap__free_list_top(list);
+    void *p = ap__slot_load(top);
+    if (AP_UNLIKELY(p == NULL)) {
+        return ap__malloc_slow(size);
+    }
+    ap__free_list_set_top(list, top - 1);
+    *(ap__block_word *)p = 0;
+    return p;
+}
+
+static AP_ALWAYS_INLINE void ap__free_inline(void *p, const char *function)
+{
+    uintptr_t base = ap__region_base();
+    uintptr_t offset = (uintptr_t)p - base;
+    uintptr_t offset_16 = offset >> 4 | offset << 60; /* a rotation */
+    if (AP_UNLIKELY(offset_16 >= ap__region_limit_16())) {
+        ap__free_slow(p, function);
+        return;
+    }
+    /* relaxed, as ap__region_class_of(); the map starts at the base, which is in a register. */
+    size_t size_class = atomic_load_explicit(
+        (_Atomic(uint8_t) *)base + (offset_16 >> (AP_PAGE_HEAP_GRANULE_SHIFT - 4)),
+        memory_order_relaxed);
+    struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
+    ap__slot *top = ap__free_list_top(list);
+    if (AP_UNLIKELY(top == list->full) || AP_UNLIKELY(*(ap__block_word *)p == base)) {
+        ap__free_slow(p, function);
+        return;
+    }
+    *(ap__block_word *)p = base;
+    ap__slot_store(top + 1, p);
+    ap__free_list_set_top(list, top + 1);
+}
+
+#endif

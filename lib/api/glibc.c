@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * glibc.c: trimming and statistics, in glibc's terms.
+ */
+#include "api/glibc.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <malloc.h>
+
+#include "central/central_free_list.h"
+#include "central/transfer_cache.h"
+#include "config/options.h"
+#include "heap/page_heap.h"
+#include "life/init.h"
+#include "observe/stats_print.h"
+#include "os/os.h"
+
+void ap__thread_idle(void)
+{
+    struct ap__thread_cache *cache = ap__thread_cache_or_null();
+    if (cache != NULL) {
+        ap__thread_cache_empty(cache);
+    }
+}
+
+static void drain_transfer_caches(void)
+{
+    void *blocks[AP_BATCH_MAX];
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        unsigned got;
+        while ((got = ap__transfer_drain(c, blocks, AP_BATCH_MAX)) != 0) {
+            ap__central_give(c, blocks, got, "malloc_trim");
+        }
+    }
+}
+
+size_t ap__trim(void)
+{
+    ap__thread_idle();
+    drain_transfer_caches();
+    ap__central_release_drained();
+    return ap__page_heap_purge();
+}
+
+int ap__mallopt(int parameter, int value)
+{
+    (void)value;
+    switch (parameter) {
+    case M_MXFAST:
+    case M_TRIM_THRESHOLD:
+    case M_TOP_PAD:
+    case M_MMAP_THRESHOLD:
+    case M_MMAP_MAX:
+    case M_CHECK_ACTION:
+    case M_PERTURB:
+    case M_ARENA_TEST:
+    case M_ARENA_MAX:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+struct ap_mallinfo2 ap__mallinfo2(void)
+{
+    struct ap__stats stats;
+    ap__stats_collect(&stats);
+    return (struct ap_mallinfo2){
+        .arena = stats.heap.usable_bytes,
+        .ordblks = stats.heap.free_spans,
+        .smblks = stats.cached_blocks,
+        .hblks = stats.heap.large_spans,
+        .hblkhd = stats.heap.large_bytes,
+        .usmblks = stats.heap.usable_bytes_peak,
+        .fsmblks = stats.cached_bytes,
+        .uordblks = stats.live_bytes,
+        .fordblks = stats.heap.usable_bytes - stats.live_bytes,
+        .keepcost = stats.heap.dirty_bytes,
+    };
+}
+
+static int saturated(size_t figure)
+{
+    return figure > INT_MAX ? INT_MAX : (int)figure;
+}
+
+struct ap_mallinfo ap__mallinfo(void)
+{
+    struct ap_mallinfo2 wide = ap__mallinfo2();
+    return (struct ap_mallinfo){
+        .arena = saturated(wide.arena),
+        .ordblks = saturated(wide.ordblks),
+        .smblks = saturated(wide.smblks),
+        .hblks = saturated(wide.hblks),
+        .hblkhd = saturated(wide.hblkhd),
+        .usmblks = saturated(wide.usmblks),
+        .fsmblks = saturated(wide.fsmblks),
+        .uordblks = saturated(wide.uordblks),
+        .fordblks = saturated(wide.fordblks),
+        .keepcost = saturated(wide.keepcost),
+    };
+}
+
+static void write_to_stream(void *context, const char *text, size_t length)
+{
+    (void)fwrite(text, 1, length, context);
+}
+
+static void write_to_stderr(void *context, const char *text, size_t length)
+{
+    (void)context;
+    ap__os_write_stderr(text, length);
+}
+
+int ap__malloc_info(int options, FILE *stream)
+{
+    if (options != 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    struct ap__stats stats;
+    ap__stats_collect(&stats);
+    ap__stats_print_xml(&stats, write_to_stream, stream);
+    return ferror(stream) != 0 ? -1 : 0;
+}
+
+void ap__malloc_stats(void)
+{
+    struct ap__stats stats;
+    ap__stats_collect(&stats);
+    ap__stats_print_text(&stats, write_to_stderr, NULL);
+}
+
+__attribute__((destructor)) static void print_at_exit(void)
+{
+    if (ap__options.stats_at_exit != 0) {
+        ap__malloc_stats();
+    }
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * malloc.c: the slow halves of malloc, calloc and free.
+ *
+ * Reached when a list is empty or full, for sizes beyond the tables, for large objects, for threads
+ * without a cache, and for pointers that are not what they should be.
+ */
+#include "api/malloc.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "api/fast_path.h"
+#include "central/central_free_list.h"
+#include "central/transfer_cache.h"
+#include "config/options.h"
+#include "guard/misuse.h"
+#include "heap/page_heap.h"
+#include "large/large.h"
+#include "life/init.h"
+
+void *ap__no_memory(void)
+{
+    errno = ENOMEM;
+    return NULL;
+}
+
+/* What a free block holds in its first word: the region's address, as in the hit path. A heap without a
+ * region has no hits; it needs a word that is not common. */
+static uintptr_t mark(void)
+{
+    uintptr_t base = ap__region_base();
+    return AP_LIKELY(base != 0) ? base : UINTPTR_MAX;
+}
+
+static void *without_mark(void *p)
+{
+    if (p != NULL) {
+        *(ap__block_word *)p = 0;
+    }
+    return p;
+}
+
+/* A small block when the hit path has none. */
+static void *take_small(unsigned size_class)
+{
+    struct ap__thread_cache *cache = ap__life_enter();
+    void *p = NULL;
+    if (AP_UNLIKELY(cache == NULL)) {
+        return ap__central_take(size_class, &p, 1) == 1 ? without_mark(p) : NULL;
+    }
+    struct ap__free_list *list = &cache->lists[size_class];
+    ap__slot *top = ap__free_list_top(list);
+    p = ap__slot_load(top);
+    if (p != NULL) {
+        ap__free_list_set_top(list, top - 1);
+    } else {
+        p = ap__thread_cache_refill(cache, size_class);
+    }
+    return without_mark(p);
+}
+
+void *ap__malloc_slow(size_t size)
+{
+    void *p;
+    if (size <= AP_SMALL_SIZE_MAX) {
+        p = take_small(ap__class_of_size(size));
+    } else if (size > AP__LARGE_SIZE_MAX) {
+        p = NULL;
+    } else {
+        ap__life_init();
+        p = ap__large_take(size, AP_MIN_ALIGNMENT, false);
+    }
+    return AP_LIKELY(p != NULL) ? p : ap__no_memory();
+}
+
+void *ap__calloc(size_t count, size_t size)
+{
+    size_t bytes;
+    if (AP_UNLIKELY(__builtin_mul_overflow(count, size, &bytes))) {
+        return ap__no_memory();
+    }
+    if (bytes <= AP_SMALL_SIZE_MAX) {
+        void *p = ap__malloc_inline(bytes);
+        return p == NULL ? NULL : memset(p, 0, bytes);
+    }
+    if (bytes > AP__LARGE_SIZE_MAX) {
+        return ap__no_memory();
+    }
+    ap__life_init();
+    void *p = ap__large_take(bytes, AP_MIN_ALIGNMENT, true);
+    return p == NULL ? ap__no_memory() : p;
+}
+
+/* ------------------------------------------------------------ what a pointer is */
+
+/* The class of the small block that `p` could be, 0 for none. */
+static unsigned small_class_of(const void *p)
+{
+    uintptr_t address = (uintptr_t)p;
+    if (ap__region_contains(address)) {
+        return ap__region_class_of(ap__region_granule_of(address));
+    }
+    const struct ap__span *span = ap__page_heap_span_of(address);
+    return span != NULL && span->state == AP__SPAN_SMALL ? span->size_class : 0;
+}
+
+/* Why a pointer that is neither a small block nor a live large object is none. */
+AP_NORETURN AP_COLD static void report_no_block(const void *p, const char *function)
+{
+    const struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
+    if (span != NULL && span->state == AP__SPAN_LARGE && (uintptr_t)p > span->start &&
+        (uintptr_t)p - span->start < ap__span_bytes(span)) {
+        ap__misuse(function, p, AP__MISUSE_INTERIOR);
+    }
+    bool ours = ap__region_contains((uintptr_t)p);
+    ap__misuse(function, p, ours ? AP__MISUSE_NOT_LIVE : AP__MISUSE_FOREIGN);
+}
+
+static void check_aligned(const void *p, const char *function)
+{
+    if (AP_UNLIKELY((uintptr_t)p % AP_MIN_ALIGNMENT != 0)) {
+        ap__misuse(function, p, AP__MISUSE_MISALIGNED);
+    }
+}
+
+/* Whether a block that holds the mark is free for certain. */
+AP_COLD static bool is_free(unsigned size_class, const void *p)
+{
+    for (const struct ap__thread_cache *cache = ap__thread_caches(); cache != NULL;
+         cache = cache->next) {
+        if (ap__thread_cache_holds(cache, size_class, p)) {
+            return true;
+        }
+    }
+    return ap__transfer_holds(size_class, p) || ap__central_is_free(size_class, p);
+}
+
+static void check_not_free(unsigned size_class, const void *p, const char *function)
+{
+    if (AP_UNLIKELY(*(const ap__block_word *)p == mark()) && is_free(size_class, p)) {
+        ap__misuse(function, p, AP__MISUSE_DOUBLE_FREE);
+    }
+}
+
+struct ap__block ap__block_at(const void *p, const char *function)
+{
+    check_aligned(p, function);
+    unsigned size_class = small_class_of(p);
+    if (size_class != 0) {
+        if (AP_UNLIKELY(!ap__central_is_slot(size_class, p))) {
+            ap__misuse(function, p, AP__MISUSE_INTERIOR);
+        }
+        check_not_free(size_class, p, function);
+        return (struct ap__block){ap__size_class[size_class].size, size_class};
+    }
+    size_t usable = ap__large_usable_size(p);
+    if (AP_UNLIKELY(usable == 0)) {
+        report_no_block(p, function);
+    }
+    return (struct ap__block){usable, 0};
+}
+
+/* ------------------------------------------------------------ free */
+
+static void free_small(unsigned size_class, void *p, const char *function)
+{
+    check_not_free(size_class, p, function);
+    struct ap__thread_cache *cache = ap__life_enter();
+    *(ap__block_word *)p = mark();
+    if (AP_UNLIKELY(cache == NULL)) {
+        ap__central_give(size_class, &p, 1, function);
+    } else {
+        ap__thread_cache_overflow(cache, size_class, p, function);
+    }
+}
+
+void ap__free_slow(void *p, const char *function)
+{
+    if (p == NULL) {
+        return;
+    }
+    check_aligned(p, function);
+    unsigned size_class = small_class_of(p);
+    if (size_class != 0) {
+        free_small(size_class, p, function);
+    } else if (AP_UNLIKELY(!ap__large_give(p))) {
+        if (ap__options.ignore_foreign != 0 && !ap__region_contains((uintptr_t)p)) {
+            return;
+        }
+        report_no_block(p, function);
+    }
+}
+
+/*
+ * Whether the block can have been asked for with `size`. Smaller sizes than the class would serve are
+ * right after a realloc() in place, which keeps a block down to half its size.
+ */
+static bool size_fits(struct ap__block block, size_t size)
+{
+    bool large_enough = size >= block.usable_bytes / 2 || block.size_class == 1;
+    return large_enough && size <= block.usable_bytes;
+}
+
+void ap__free_sized(void *p, size_t size, const char *function)
+{
+    if (p == NULL) {
+        return;
+    }
+    if (AP_UNLIKELY(!size_fits(ap__block_at(p, function), size))) {
+        ap__misuse(function, p, AP__MISUSE_WRONG_SIZE);
+    }
+    ap__free_inline(p, function);
+}
+
+void ap__free_aligned_sized(void *p, size_t alignment, size_t size, const char *function)
+{
+    if (p == NULL) {
+        return;
+    }
+    if (AP_UNLIKELY(!ap__is_power_of_two(alignment) || (uintptr_t)p % alignment != 0)) {
+        ap__misuse(function, p, AP__MISUSE_WRONG_ALIGNMENT);
+    }
+    /* An aligned block may be far larger than its size; only too large a size is surely wrong. */
+    if (AP_UNLIKELY(size > ap__block_at(p, function).usable_bytes)) {
+        ap__misuse(function, p, AP__MISUSE_WRONG_SIZE);
+    }
+    ap__free_inline(p, function);
+}
+
+size_t ap__usable_size(void *p, const char *function)
+{
+    return p == NULL ? 0 : ap__block_at(p, function).usable_bytes;
+}
+
+size_t ap__good_size(size_t size)
+{
+    if (size <= AP_SMALL_SIZE_MAX) {
+        return ap__size_class[ap__class_of_size(size)].size;
+    }
+    return size > AP__LARGE_SIZE_MAX ? 0 : ap__large_good_size(size);
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * override.c: the names of libc and of the C++ runtime.
+ *
+ * All in one file on purpose: a static link takes an archive member as a whole, so either every one
+ * of these names is ours or none. The C++ operators are defined by their mangled names; see
+ * [new.delete] in the C++ standard for each.
+ */
+#include "apmalloc.h"
+
+#include <malloc.h>
+#include <stdlib.h>
+
+#include "api/fast_path.h"
+#include "api/glibc.h"
+#include "api/malloc.h"
+#include "api/new_handler.h"
+
+/* ------------------------------------------------------------ libc */
+
+AP_API void *malloc(size_t size)
+{
+    return ap__malloc_inline(size);
+}
+
+AP_API void free(void *p)
+{
+    ap__free_inline(p, "free");
+}
+
+void cfree(void *p);
+AP_API void cfree(void *p)
+{
+    ap__free_inline(p, "cfree");
+}
+
+void free_sized(void *p, size_t size);
+AP_API void free_sized(void *p, size_t size)
+{
+    ap__free_sized(p, size, "free_sized");
+}
+
+void free_aligned_sized(void *p, size_t alignment, size_t size);
+AP_API void free_aligned_sized(void *p, size_t alignment, size_t size)
+{
+    ap__free_aligned_sized(p, alignment, size, "free_aligned_sized");
+}
+
+AP_API void *calloc(size_t count, size_t size)
+{
+    return ap__calloc(count, size);
+}
+
+AP_API void *realloc(void *p, size_t size)
+{
+    return ap__realloc(p, size, "realloc");
+}
+
+AP_API void *reallocarray(void *p, size_t count, size_t size)
+{
+    return ap__reallocarray(p, count, size, "reallocarray");
+}
+
+AP_API void *aligned_alloc(size_t alignment, size_t size)
+{
+    return ap__aligned_alloc(alignment, size);
+}
+
+AP_API int posix_memalign(void **result, size_t alignment, size_t size)
+{
+    return ap__posix_memalign(result, alignment, size);
+}
+
+AP_API void *memalign(size_t alignment, size_t size)
+{
+    return ap__memalign(alignment, size);
+}
+
+AP_API void *valloc(size_t size)
+{
+    return ap__valloc(size);
+}
+
+AP_API void *pvalloc(size_t size)
+{
+    return ap__pvalloc(size);
+}
+
+AP_API size_t malloc_usable_size(void *p)
+{
+    return ap__usable_size(p, "malloc_usable_size");
+}
+
+AP_API int mallopt(int parameter, int value)
+{
+    return ap__mallopt(parameter, value);
+}
+
+AP_API int malloc_trim(size_t pad)
+{
+    (void)pad;
+    return ap__trim() != 0;
+}
+
+_Static_assert(sizeof(struct mallinfo2) == sizeof(struct ap_mallinfo2), "ten sizes");
+_Static_assert(sizeof(struct mallinfo) == sizeof(struct ap_mallinfo), "ten ints");
+
+AP_API struct mallinfo2 mallinfo2(void)
+{
+    struct ap_mallinfo2 info = ap__mallinfo2();
+    return (struct mallinfo2){
+        info.arena,   info.ordblks, info.smblks,   info.hblks,    info.hblkhd,
+        info.usmblks, info.fsmblks, info.uordblks, info.fordblks, info.keepcost,
+    };
+}
+
+AP_API struct mallinfo mallinfo(void)
+{
+    struct ap_mallinfo info = ap__mallinfo();
+    return (struct mallinfo){
+        info.arena,   info.ordblks, info.smblks,   info.hblks,    info.hblkhd,
+        info.usmblks, info.fsmblks, info.uordblks, info.fordblks, info.keepcost,
+    };
+}
+
+AP_API int malloc_info(int options, FILE *stream)
+{
+    return ap__malloc_info(options, stream);
+}
+
+AP_API void malloc_stats(void)
+{
+    ap__malloc_stats();
+}
+
+/* ------------------------------------------------------------ C++: new */
+
+/* Out of memory: the new-handler is asked until it gives up. Returns NULL only for `nothrow`. */
+AP_COLD static void *new_slow(size_t alignment, size_t size, bool nothrow)
+{
+    for (;;) {
+        if (nothrow ? !ap__new_handler_call_nothrow() : !ap__new_handler_call()) {
+            if (nothrow) {
+                return NULL;
+            }
+            ap__throw_bad_alloc();
+        }
+        void *p = alignment == 0 ? ap__malloc_inline(size) : ap__aligned(alignment, size);
+        if (p != NULL) {
+            return p;
+        }
+    }
+}
+
+static AP_ALWAYS_INLINE void *new_plain(size_t size, bool nothrow)
+{
+    void *p = ap__malloc_inline(size);
+    return AP_LIKELY(p != NULL) ? p : new_slow(0, size, nothrow);
+}
+
+static AP_ALWAYS_INLINE void *new_aligned(size_t size, size_t alignment, bool nothrow)
+{
+    void *p = ap__aligned(alignment, size);
+    return AP_LIKELY(p != NULL) ? p : new_slow(alignment, size, nothrow);
+}
+
+#define DEFINE_NEW(name, parameters, expression)                                                   \
+    void *name parameters;                                                                         \
+    AP_API void *name parameters                                                                   \
+    {                                                                                              \
+        return (expression);                                                                       \
+    }
+
+/* (size), (size, nothrow), (size, alignment), (size, alignment, nothrow); plain and array */
+DEFINE_NEW(_Znwm, (size_t size), new_plain(size, false))
+DEFINE_NEW(_Znam, (size_t size), new_plain(size, false))
+DEFINE_NEW(_ZnwmRKSt9nothrow_t, (size_t size, const void *tag AP_UNUSED), new_plain(size, true))
+DEFINE_NEW(_ZnamRKSt9nothrow_t, (size_t size, const void *tag AP_UNUSED), new_plain(size, true))
+DEFINE_NEW(_ZnwmSt11align_val_t, (size_t size, size_t alignment),
+           new_aligned(size, alignment, false))
+DEFINE_NEW(_ZnamSt11align_val_t, (size_t size, size_t alignment),
+           new_aligned(size, alignment, false))
+DEFINE_NEW(_ZnwmSt11align_val_tRKSt9nothrow_t,
+           (size_t size, size_t alignment, const void *tag AP_UNUSED),
+           new_aligned(size, alignment, true))
+DEFINE_NEW(_ZnamSt11align_val_tRKSt9nothrow_t,
+           (size_t size, size_t alignment, const void *tag AP_UNUSED),
+           new_aligned(size, alignment, true))
+
+/* ------------------------------------------------------------ C++: delete */
+
+#define DEFINE_DELETE(name, parameters, text)                                                      \
+    void name parameters;                                                                          \
+    AP_API void name parameters                                                                    \
+    {                                                                                              \
+        ap__free_inline(p, text);                                                                  \
+    }
+
+/* (p), (p, size), (p, nothrow), (p, alignment), (p, size, alignment), (p, alignment, nothrow) */
+DEFINE_DELETE(_ZdlPv, (void *p), "operator delete")
+DEFINE_DELETE(_ZdaPv, (void *p), "operator delete[]")
+DEFINE_DELETE(_ZdlPvm, (void *p, size_t size AP_UNUSED), "operator delete")
+DEFINE_DELETE(_ZdaPvm, (void *p, size_t size AP_UNUSED), "operator delete[]")
+DEFINE_DELETE(_ZdlPvRKSt9nothrow_t, (void *p, const void *tag AP_UNUSED), "operator delete")
+DEFINE_DELETE(_ZdaPvRKSt9nothrow_t, (void *p, const void *tag AP_UNUSED), "operator delete[]")
+DEFINE_DELETE(_ZdlPvSt11align_val_t, (void *p, size_t alignment AP_UNUSED), "operator delete")
+DEFINE_DELETE(_ZdaPvSt11align_val_t, (void *p, size_t alignment AP_UNUSED), "operator delete[]")
+DEFINE_DELETE(_ZdlPvmSt11align_val_t,
+              (void *p, size_t size AP_UNUSED, size_t alignment AP_UNUSED), "operator delete")
+DEFINE_DELETE(_ZdaPvmSt11align_val_t,
+              (void *p, size_t size AP_UNUSED, size_t alignment AP_UNUSED), "operator delete[]")
+DEFINE_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t,
+              (void *p, size_t alignment AP_UNUSED, const void *tag AP_UNUSED), "operator delete")
+DEFINE_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t,
+              (void *p, size_t alignment AP_UNUSED, const void *tag AP_UNUSED),
+              "operator delete[]")

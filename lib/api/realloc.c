@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * realloc.c: stay, grow in place, move pages, or copy.
+ *
+ * A block stays while the new size fits and is at least half of it: below that the memory is worth a
+ * copy. A large object shrinks and grows in place where its neighbour allows; else its pages are moved
+ * by the kernel where that is cheaper than copying them.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "api/fast_path.h"
+#include "api/malloc.h"
+#include "base/bits.h"
+#include "large/large.h"
+
+/* A new block with the contents of the old one, which is freed. NULL: no memory; errno is set. */
+static void *copy_to_new(void *p, size_t keep_bytes, size_t size, const char *function)
+{
+    void *moved = ap__malloc_inline(size);
+    if (moved != NULL) {
+        memcpy(moved, p, keep_bytes);
+        ap__free_inline(p, function);
+    }
+    return moved;
+}
+
+/* A smaller block is never an error: where there is no memory for one, the old one stays. */
+static void *shrink(void *p, size_t size, const char *function)
+{
+    int saved_errno = errno;
+    void *moved = copy_to_new(p, size, size, function);
+    errno = saved_errno;
+    return moved != NULL ? moved : p;
+}
+
+static void *resize_large(void *p, size_t usable_bytes, size_t size, const char *function)
+{
+    if (size <= AP_SMALL_SIZE_MAX) {
+        return size >= usable_bytes / 2 ? p : shrink(p, size, function);
+    }
+    if (ap__large_resize(p, size)) {
+        return p;
+    }
+    void *moved = ap__large_move(p, size);
+    return moved != NULL ? moved
+                         : copy_to_new(p, ap__min(usable_bytes, size), size, function);
+}
+
+void *ap__realloc(void *p, size_t size, const char *function)
+{
+    if (p == NULL) {
+        return ap__malloc_inline(size);
+    }
+    if (size == 0) {
+        ap__free_inline(p, function);
+        return NULL;
+    }
+    struct ap__block block = ap__block_at(p, function);
+    if (AP_UNLIKELY(size > AP__LARGE_SIZE_MAX)) {
+        return ap__no_memory();
+    }
+    if (block.size_class == 0) {
+        return resize_large(p, block.usable_bytes, size, function);
+    }
+    if (size > block.usable_bytes) {
+        return copy_to_new(p, block.usable_bytes, size, function);
+    }
+    return size >= block.usable_bytes / 2 ? p : shrink(p, size, function);
+}
+
+void *ap__reallocarray(void *p, size_t count, size_t size, const char *function)
+{
+    size_t bytes;
+    if (AP_UNLIKELY(__builtin_mul_overflow(count, size, &bytes))) {
+        return ap__no_memory();
+    }
+    return ap__realloc(p, bytes, function);
+}
