@@ -15,6 +15,10 @@
 /* Exported from the shared library; everything else is hidden (-fvisibility=hidden). */
 #define AP_API __attribute__((visibility("default")))
 
+/* On declarations of data that hit paths read: else the compiler, which cannot know that the definition
+ * is hidden, goes through the global offset table. */
+#define AP_HIDDEN __attribute__((visibility("hidden")))
+
 #define AP_LIKELY(x) __builtin_expect(!!(x), 1)
 #define AP_UNLIKELY(x) __builtin_expect(!!(x), 0)
 

@@ -55,9 +55,9 @@ struct ap__size_class {
     uint8_t batch;           /* blocks that travel together */
 };
 
-extern const struct ap__size_class ap__size_class[AP_CLASS_COUNT];
-extern const uint8_t ap__class_by_16[(AP_FINE_SIZE_MAX >> AP_FINE_SHIFT) + 1];
-extern const uint8_t ap__class_by_128[(AP_COARSE_SIZE_MAX >> AP_COARSE_SHIFT) + 1];
+extern AP_HIDDEN const struct ap__size_class ap__size_class[AP_CLASS_COUNT];
+extern AP_HIDDEN const uint8_t ap__class_by_16[(AP_FINE_SIZE_MAX >> AP_FINE_SHIFT) + 1];
+extern AP_HIDDEN const uint8_t ap__class_by_128[(AP_COARSE_SIZE_MAX >> AP_COARSE_SHIFT) + 1];
 
 /* The class of a size of 0 to AP_SMALL_SIZE_MAX bytes, by arithmetic. 0 bytes is the first class. */
 static inline unsigned ap__class_of_size(size_t size)

@@ -15,7 +15,7 @@
 
 struct ap__lock;
 
-extern AP_TLS struct ap__thread_cache *ap__thread_cache_current;
+extern AP_HIDDEN AP_TLS struct ap__thread_cache *ap__thread_cache_current;
 
 /* From now on the exit of threads is noticed. `false`: no key to be had; try again later. */
 bool ap__thread_watch_exits(void);

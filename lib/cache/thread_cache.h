@@ -33,7 +33,7 @@ struct ap__thread_cache {
 };
 
 /* The NULL that lists without an array share. */
-extern ap__slot ap__free_list_none;
+extern AP_HIDDEN ap__slot ap__free_list_none;
 
 /* Makes a zeroed record an empty cache. */
 void ap__thread_cache_init(struct ap__thread_cache *cache);

@@ -34,13 +34,13 @@ struct ap__span;
  *
  * Start of the reservation, which is the class map. Written once, by init.
  */
-extern _Atomic(_Atomic(uint8_t) *) ap__region_class_map;
+extern AP_HIDDEN _Atomic(_Atomic(uint8_t) *) ap__region_class_map;
 /*
  * Offset from base at which usable memory ends, in units of 16 bytes. Grows only; the page heap writes
  * it. Whoever holds a block has it from somebody who saw the limit above that block, so relaxed
  * reads suffice.
  */
-extern size_t ap__region_limit;
+extern AP_HIDDEN size_t ap__region_limit;
 
 /* Reserves `reserve_bytes`, or half of it, and so on. `false`: nothing could be reserved. */
 bool ap__region_init(size_t reserve_bytes);
