@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Programs linked with the static library: -static, static-pie and dynamic, in C with threads and in C++.
+# Arguments: static library, include directory.
+# shellcheck source=test/build/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+archive=$1 include=$2
+
+link_and_run() {
+    local label=$1
+    shift
+    quietly "$@" -o "$scratch/program"
+    assert_runs_on_library "$scratch/program"
+    echo "ok: $label"
+}
+
+for kind in -static -static-pie -no-pie -pie; do
+    # gcc wants position-independent objects for static-pie, and says so with -fPIE only.
+    flags=(-O2 -pthread "$kind")
+    [[ $kind == *-pie && $kind != -no-pie ]] && flags+=(-fPIE)
+    link_and_run "C $kind" "${cc[@]}" "${flags[@]}" -I "$include" "$here/ask.c" "$archive"
+    # Nothing but new and delete: without all of the archive the linker would be content with libstdc++'s.
+    link_and_run "C++ $kind" "${cxx[@]}" -std=c++17 "${flags[@]}" "$here/only_new.cpp" \
+        -Wl,--whole-archive "$archive" -Wl,--no-whole-archive
+done
