@@ -17,7 +17,7 @@
 #include "meta/meta.h"
 #include "os/lock.h"
 
-enum { BUCKETS = 8, DRAINED_KEPT = 1, NO_BUCKET = BUCKETS };
+enum { BUCKETS = 6, DRAINED_KEPT = 1, NO_BUCKET = BUCKETS };
 
 struct central {
     struct ap__lock lock;
@@ -28,6 +28,7 @@ struct central {
     size_t spans;
     size_t claimed; /* blocks */
 } AP_CACHE_ALIGNED;
+_Static_assert(sizeof(struct central) == 2 * AP_CACHE_LINE, "one pair of cache lines a class");
 
 static struct central centrals[AP_CLASS_COUNT] = {
     [0 ... AP_CLASS_COUNT - 1] = {.lock = AP_LOCK_INIT(AP__RANK_CENTRAL)}};

@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 
 #include "base/compiler.h"
+#include "os/check.h"
 
 enum ap__lock_rank {
     AP__RANK_INIT,           /* first use of the library, once */
@@ -38,12 +39,13 @@ struct ap__lock {
     _Atomic(uintptr_t) owner;
     /* How often the owner took it beyond the first time; only in the fork window. Owner only. */
     unsigned recursion;
-    uint8_t rank; /* enum ap__lock_rank, constant */
+    uint8_t rank; /* enum ap__lock_rank, constant; debug builds only */
 };
 
+/* Release builds look at no rank: all zero, so that arrays of locks cost no page until they are used. */
 #define AP_LOCK_INIT(rank_)                                                                        \
     {                                                                                              \
-        .mutex = PTHREAD_MUTEX_INITIALIZER, .owner = 0, .recursion = 0, .rank = (rank_)            \
+        .mutex = PTHREAD_MUTEX_INITIALIZER, .owner = 0, .recursion = 0, .rank = AP_DEBUG ? (rank_) : 0            \
     }
 
 void ap__lock_init(struct ap__lock *lock, enum ap__lock_rank rank);
