@@ -233,7 +233,9 @@ static bool grow_locked(size_t granules, size_t alignment)
     size_t need = wanted - have;
     size_t chunk = (ap__region_usable_bytes() >> AP_PAGE_HEAP_GRANULE_SHIFT) / GROWTH_DIVISOR;
     chunk = ap__min(ap__max(chunk, CHUNK_GRANULES_MIN), CHUNK_GRANULES_MAX);
-    chunk = ap__align_up(ap__max(chunk, need), CHUNK_GRANULES_MIN);
+    /* Chunks end at multiples of the least chunk, a huge page's size. */
+    size_t limit = ap__region_limit_granules();
+    chunk = ap__align_up(limit + ap__max(chunk, need), CHUNK_GRANULES_MIN) - limit;
     return grow_by_locked(chunk) || grow_by_locked(need);
 }
 
