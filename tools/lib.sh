@@ -139,7 +139,7 @@ ap_demo=$ap_build/release/perf/programs/kv_server
 # What tools/run needs, no more: neither Criterion nor liburcu. A directory that is set up already keeps
 # its options; tools/test may have chosen others.
 ap_build_release_locked() {
-    local targets=(lib/libapmalloc.so)
+    local targets=()
     if [[ ${1:-} == demo ]]; then
         targets+=(perf/programs/kv_server)
     fi
@@ -148,6 +148,10 @@ ap_build_release_locked() {
         ap_configure "$ap_build/release" -Dbuildtype=release -Dtests=disabled ||
             die "configuring $ap_build/release failed"
     fi
+    # First the build files themselves: with another version the library's file has another name, and
+    # ninja knows no symbolic links.
+    ap_ninja "$ap_build/release" build.ninja || die "configuring $ap_build/release failed"
+    targets+=("lib/$(basename -- "$(readlink -m -- "$ap_library")")")
     ap_ninja "$ap_build/release" "${targets[@]}" || die "building failed"
 }
 
