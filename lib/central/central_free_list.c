@@ -4,8 +4,9 @@
  *
  * Bucket 0 holds the fullest spans that still have a free slot, the last one the emptiest. Blocks are
  * taken from the lowest non-empty bucket, so that sparse spans drain and can go back to the page heap.
- * A fully used span is on no list. One drained span stays (in the last bucket): a program that
- * frees and allocates around a span's boundary would otherwise take and give spans all the time.
+ * A fully used span is on no list. Of the classes with short spans one drained span stays (in the last
+ * bucket): a program that frees and allocates around a span's boundary would otherwise take and give
+ * spans all the time.
  *
  * Cost: one lock a batch, and a block costs a bit scan on the way out, a multiplication on the way in.
  */
@@ -17,7 +18,11 @@
 #include "meta/meta.h"
 #include "os/lock.h"
 
-enum { BUCKETS = 6, DRAINED_KEPT = 1, NO_BUCKET = BUCKETS };
+enum {
+    BUCKETS = 6,
+    NO_BUCKET = BUCKETS,
+    KEPT_GRANULES_MAX = 2, /* a drained span longer than this is worth more to other classes */
+};
 
 struct central {
     struct ap__lock lock;
@@ -160,6 +165,11 @@ static struct ap__span *span_of_slot(unsigned size_class, const void *p, unsigne
                : NULL;
 }
 
+static unsigned drained_kept(unsigned size_class)
+{
+    return ap__size_class[size_class].span_granules <= KEPT_GRANULES_MAX;
+}
+
 static void give_one_locked(struct central *central, unsigned size_class, void *p,
                             const char *function)
 {
@@ -173,7 +183,7 @@ static void give_one_locked(struct central *central, unsigned size_class, void *
     }
     relist(central, span);
     if (span->slots.free_slots == ap__size_class[size_class].slots &&
-        ++central->drained > DRAINED_KEPT) {
+        ++central->drained > drained_kept(size_class)) {
         remove_span_locked(central, span);
     }
 }

@@ -3,8 +3,9 @@
  * central_free_list.h: one size class: the spans with free blocks; a batch out, a batch in.
  *
  * Does: claims and releases blocks in the occupancy bitmaps of spans, takes spans from the page heap
- * and gives drained ones back (one is kept per class). Recognises what is no block: on the way in
- * every address is checked against its span, and a bit that is already set is a double free.
+ * and gives drained ones back (of the classes with short spans one is kept). Recognises what is no
+ * block: on the way in every address is checked against its span, and a bit that is already set is a
+ * double free.
  * Does not: touch the blocks' memory, or know threads.
  * Callers: any thread; one lock per class, inside; the page heap's lock is taken under it.
  * Invariants, per class: a span with free slots is on exactly one of the bucket lists; free slots of
