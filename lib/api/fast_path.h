@@ -62,9 +62,9 @@ static AP_ALWAYS_INLINE void ap__free_inline(void *p, const char *function)
         return;
     }
     /* relaxed, as ap__region_class_of(); the map starts at the base, which is in a register. */
-    size_t size_class = atomic_load_explicit(
-        (_Atomic(uint8_t) *)base + (offset_16 >> (AP_PAGE_HEAP_GRANULE_SHIFT - 4)),
-        memory_order_relaxed);
+    size_t size_class = atomic_load_explicit((_Atomic(uint8_t) *)base +
+                                                 (offset_16 >> (AP_PAGE_HEAP_GRANULE_SHIFT - 4)),
+                                             memory_order_relaxed);
     struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
     ap__slot *top = ap__free_list_top(list);
     if (AP_UNLIKELY(top == list->full) || AP_UNLIKELY(*(ap__block_word *)p == base)) {

@@ -205,12 +205,11 @@ DEFINE_DELETE(_ZdlPvRKSt9nothrow_t, (void *p, const void *tag AP_UNUSED), "opera
 DEFINE_DELETE(_ZdaPvRKSt9nothrow_t, (void *p, const void *tag AP_UNUSED), "operator delete[]")
 DEFINE_DELETE(_ZdlPvSt11align_val_t, (void *p, size_t alignment AP_UNUSED), "operator delete")
 DEFINE_DELETE(_ZdaPvSt11align_val_t, (void *p, size_t alignment AP_UNUSED), "operator delete[]")
-DEFINE_DELETE(_ZdlPvmSt11align_val_t,
-              (void *p, size_t size AP_UNUSED, size_t alignment AP_UNUSED), "operator delete")
-DEFINE_DELETE(_ZdaPvmSt11align_val_t,
-              (void *p, size_t size AP_UNUSED, size_t alignment AP_UNUSED), "operator delete[]")
+DEFINE_DELETE(_ZdlPvmSt11align_val_t, (void *p, size_t size AP_UNUSED, size_t alignment AP_UNUSED),
+              "operator delete")
+DEFINE_DELETE(_ZdaPvmSt11align_val_t, (void *p, size_t size AP_UNUSED, size_t alignment AP_UNUSED),
+              "operator delete[]")
 DEFINE_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t,
               (void *p, size_t alignment AP_UNUSED, const void *tag AP_UNUSED), "operator delete")
 DEFINE_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t,
-              (void *p, size_t alignment AP_UNUSED, const void *tag AP_UNUSED),
-              "operator delete[]")
+              (void *p, size_t alignment AP_UNUSED, const void *tag AP_UNUSED), "operator delete[]")

@@ -43,8 +43,7 @@ static void *resize_large(void *p, size_t usable_bytes, size_t size, const char 
         return p;
     }
     void *moved = ap__large_move(p, size);
-    return moved != NULL ? moved
-                         : copy_to_new(p, ap__min(usable_bytes, size), size, function);
+    return moved != NULL ? moved : copy_to_new(p, ap__min(usable_bytes, size), size, function);
 }
 
 void *ap__realloc(void *p, size_t size, const char *function)

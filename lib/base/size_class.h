@@ -28,10 +28,10 @@
 #define AP_GRANULE ((size_t)1 << AP_PAGE_HEAP_GRANULE_SHIFT)
 
 enum {
-    AP_LINEAR_CLASSES = 8,       /* 16, 32, ... 128 */
-    AP_LINEAR_SIZE_MAX = 128,    /* bytes */
+    AP_LINEAR_CLASSES = 8,    /* 16, 32, ... 128 */
+    AP_LINEAR_SIZE_MAX = 128, /* bytes */
     AP_CLASSES_PER_DOUBLING = 8,
-    AP_DOUBLINGS = 11,           /* 128 bytes to 256 KiB */
+    AP_DOUBLINGS = 11, /* 128 bytes to 256 KiB */
     AP_CLASS_COUNT = 1 + AP_LINEAR_CLASSES + AP_CLASSES_PER_DOUBLING * AP_DOUBLINGS,
     AP_SMALL_SIZE_MAX = AP_LINEAR_SIZE_MAX << AP_DOUBLINGS, /* bytes: the largest class */
 
@@ -40,19 +40,19 @@ enum {
     AP_COARSE_SHIFT = 7,
     AP_COARSE_SIZE_MAX = 32768,
 
-    AP_BATCH_MAX = 64,           /* blocks that travel together at most */
-    AP_SLOTS_MAX = 4096,         /* blocks in a span at most: 64 KiB of 16 bytes */
+    AP_BATCH_MAX = 64,   /* blocks that travel together at most */
+    AP_SLOTS_MAX = 4096, /* blocks in a span at most: 64 KiB of 16 bytes */
     AP_RECIPROCAL_SHIFT = 44
 };
 #define AP_BATCH_BYTES_MAX ((size_t)64 << 10)
 _Static_assert(AP_SMALL_SIZE_MAX == 256 << 10, "eleven doublings of 128 bytes");
 
 struct ap__size_class {
-    uint64_t reciprocal;     /* ceil(2^AP_RECIPROCAL_SHIFT / size) */
-    uint32_t size;           /* bytes of a block */
-    uint16_t slots;          /* blocks in a span */
-    uint8_t span_granules;   /* length of a span */
-    uint8_t batch;           /* blocks that travel together */
+    uint64_t reciprocal;   /* ceil(2^AP_RECIPROCAL_SHIFT / size) */
+    uint32_t size;         /* bytes of a block */
+    uint16_t slots;        /* blocks in a span */
+    uint8_t span_granules; /* length of a span */
+    uint8_t batch;         /* blocks that travel together */
 };
 
 extern AP_HIDDEN const struct ap__size_class ap__size_class[AP_CLASS_COUNT];

@@ -23,7 +23,7 @@
     }
 #define EMPTY_CACHE                                                                                \
     {                                                                                              \
-        .lists = {[0 ... AP_CLASS_COUNT - 1] = EMPTY_LIST}                                         \
+        .lists = { [0 ... AP_CLASS_COUNT - 1] = EMPTY_LIST }                                       \
     }
 
 /* Their lists are empty and full for ever, so nobody writes to them. */

@@ -197,8 +197,8 @@ static void visit(struct ap__thread_cache *cache, unsigned size_class)
         unsigned least = ap__cache_limits_initial_capacity(size_class);
         unsigned capacity = (unsigned)ap__max(info->capacity - unused, 1);
         capacity = (unsigned)ap__min(ap__max(capacity, least), info->capacity);
-        unreserve_bytes(cache, (info->capacity - capacity) *
-                                   (size_t)ap__size_class[size_class].size);
+        unreserve_bytes(cache,
+                        (info->capacity - capacity) * (size_t)ap__size_class[size_class].size);
         info->capacity = (uint16_t)capacity;
         cache->lists[size_class].full = bottom_of(info) + capacity;
     }

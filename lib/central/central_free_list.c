@@ -46,9 +46,8 @@ struct ap__lock *ap__central_lock(unsigned size_class)
 static unsigned bucket_of(const struct ap__span *span)
 {
     unsigned slots = ap__size_class[span->size_class].slots;
-    return span->slots.free_slots == 0
-               ? NO_BUCKET
-               : (unsigned)(span->slots.free_slots - 1) * BUCKETS / slots;
+    return span->slots.free_slots == 0 ? NO_BUCKET
+                                       : (unsigned)(span->slots.free_slots - 1) * BUCKETS / slots;
 }
 
 static void list_insert(struct central *central, struct ap__span *span, unsigned bucket)

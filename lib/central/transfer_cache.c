@@ -21,6 +21,8 @@ enum {
     CPUS_PER_SHARD = 4,
     BATCHES_MIN = 2,   /* room for, so that a batch in each direction fits */
     BLOCKS_MAX = 2048, /* room for */
+    LAST_SHARD = AP_TRANSFER_SHARDS_MAX - 1,
+    LAST_CLASS = AP_CLASS_COUNT - 1
 };
 
 struct transfer {
@@ -31,8 +33,7 @@ struct transfer {
 } AP_CACHE_ALIGNED;
 
 static struct transfer transfers[AP_TRANSFER_SHARDS_MAX][AP_CLASS_COUNT] = {
-    [0 ... AP_TRANSFER_SHARDS_MAX - 1] = {
-        [0 ... AP_CLASS_COUNT - 1] = {.lock = AP_LOCK_INIT(AP__RANK_TRANSFER_CACHE)}}};
+    [0 ... LAST_SHARD] = {[0 ... LAST_CLASS] = {.lock = AP_LOCK_INIT(AP__RANK_TRANSFER_CACHE)}}};
 
 /* Set by init, constant afterwards. */
 static unsigned shard_count = 1;

@@ -89,8 +89,8 @@ static bool parse_bool(struct piece text, uint64_t *value)
 
 static bool parse_value(const struct row *row, struct piece text, uint64_t *value)
 {
-    bool read = row->type == BOOL ? parse_bool(text, value)
-                                  : parse_number(text, row->type == BYTES, value);
+    bool read =
+        row->type == BOOL ? parse_bool(text, value) : parse_number(text, row->type == BYTES, value);
     return read && *value >= row->least && *value <= row->most;
 }
 

@@ -15,7 +15,8 @@
 /* name, type (BOOL, BYTES, NUMBER), default, least, most, help */
 #define AP_OPTIONS(X)                                                                              \
     X(help, BOOL, 0, 0, 1, "write this list to standard error at start")                           \
-    X(stats_at_exit, BOOL, 0, 0, 1, "write malloc_stats() to standard error when the program ends") \
+    X(stats_at_exit, BOOL, 0, 0, 1,                                                                \
+      "write malloc_stats() to standard error when the program ends")                              \
     X(ignore_foreign, BOOL, 0, 0, 1,                                                               \
       "free() of a pointer that is not from this allocator does nothing (the memory is lost) "     \
       "instead of ending the process")                                                             \

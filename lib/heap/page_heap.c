@@ -21,8 +21,8 @@
 #include "os/os.h"
 #include "table/large_table.h"
 
-#define CHUNK_GRANULES_MIN ((size_t)32)    /* 2 MiB */
-#define CHUNK_GRANULES_MAX ((size_t)1024)  /* 64 MiB */
+#define CHUNK_GRANULES_MIN ((size_t)32)   /* 2 MiB */
+#define CHUNK_GRANULES_MAX ((size_t)1024) /* 64 MiB */
 #define GROWTH_DIVISOR 8
 
 static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_PAGE_HEAP);
@@ -192,8 +192,7 @@ static struct ap__span *take_fit_locked(size_t granules, size_t alignment)
 
 static void note_peak_locked(void)
 {
-    size_t usable =
-        (ap__region_usable_bytes() >> AP_PAGE_HEAP_GRANULE_SHIFT) + outside_granules;
+    size_t usable = (ap__region_usable_bytes() >> AP_PAGE_HEAP_GRANULE_SHIFT) + outside_granules;
     usable_granules_peak = ap__max(usable_granules_peak, usable);
 }
 

@@ -48,14 +48,14 @@ struct ap__span *ap__page_heap_span_of(uintptr_t address);
 size_t ap__page_heap_purge(void);
 
 struct ap__page_heap_stats {
-    size_t usable_bytes;      /* of the region, plus spans outside of it */
+    size_t usable_bytes; /* of the region, plus spans outside of it */
     size_t usable_bytes_peak;
-    size_t free_bytes;        /* in free spans */
-    size_t dirty_bytes;       /* of those, what a purge would give back at most */
+    size_t free_bytes;  /* in free spans */
+    size_t dirty_bytes; /* of those, what a purge would give back at most */
     size_t free_spans;
     size_t large_spans;
-    size_t large_bytes;       /* granules of large objects, in bytes */
-    size_t reserved_bytes;    /* address space held and not usable */
+    size_t large_bytes;    /* granules of large objects, in bytes */
+    size_t reserved_bytes; /* address space held and not usable */
 };
 void ap__page_heap_stats(struct ap__page_heap_stats *stats);
 

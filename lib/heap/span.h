@@ -31,13 +31,13 @@ struct ap__span_link {
 };
 
 struct ap__span {
-    uintptr_t start;  /* address of the first granule */
-    size_t granules;  /* length */
-    uint32_t index;   /* of this record in the arena; constant */
-    uint8_t state;    /* enum ap__span_state */
+    uintptr_t start;    /* address of the first granule */
+    size_t granules;    /* length */
+    uint32_t index;     /* of this record in the arena; constant */
+    uint8_t state;      /* enum ap__span_state */
     uint8_t size_class; /* SMALL only */
-    bool outside;     /* not in the region: a mapping of its own */
-    bool moved;       /* its pages came by mremap: its mapping does not merge with the neighbours' */
+    bool outside;       /* not in the region: a mapping of its own */
+    bool moved; /* its pages came by mremap: its mapping does not merge with the neighbours' */
     struct ap__span_link link; /* FREE: dirty list; SMALL: central's list; UNUSED: next record */
     union {
         struct { /* FREE */
@@ -46,13 +46,13 @@ struct ap__span {
             uint64_t priority;
             size_t dirty_granules;
         } tree;
-        struct { /* SMALL */
+        struct {              /* SMALL */
             uint64_t *bitmap; /* one bit a slot, 1 = free */
             uint16_t free_slots;
             uint16_t first_word; /* no free slot in the bitmap's words before this one */
             uint8_t bucket;      /* which of central's lists it is on */
         } slots;
-        struct { /* LARGE */
+        struct {               /* LARGE */
             size_t size_bytes; /* as the program asked */
             size_t alignment;
         } large;

@@ -37,7 +37,8 @@ static void init_locked(void)
     apply_limits();
     ap__large_table_set_secret(ap__os_seed());
     size_t limit = ap__os_address_space_limit();
-    size_t reserve = ap__min(ap__options.reserve, limit == SIZE_MAX ? limit : limit / LIMIT_DIVISOR);
+    size_t reserve =
+        ap__min(ap__options.reserve, limit == SIZE_MAX ? limit : limit / LIMIT_DIVISOR);
     /* Without a region the heap works too: all spans then are mappings of their own. */
     (void)ap__region_init(reserve);
 }

@@ -25,8 +25,8 @@ struct ap__stats {
     struct ap__class_stats classes[AP_CLASS_COUNT];
     struct ap__page_heap_stats heap;
     struct ap__large_table_stats table;
-    size_t live_bytes;     /* in blocks and large objects the program holds */
-    size_t cached_blocks;  /* in thread and transfer caches */
+    size_t live_bytes;    /* in blocks and large objects the program holds */
+    size_t cached_blocks; /* in thread and transfer caches */
     size_t cached_bytes;
     size_t metadata_bytes; /* mapped for records, the region's maps not counted */
     size_t threads;        /* with a cache */

@@ -45,7 +45,8 @@ struct ap__lock {
 /* Release builds look at no rank: all zero, so that arrays of locks cost no page until they are used. */
 #define AP_LOCK_INIT(rank_)                                                                        \
     {                                                                                              \
-        .mutex = PTHREAD_MUTEX_INITIALIZER, .owner = 0, .recursion = 0, .rank = AP_DEBUG ? (rank_) : 0            \
+        .mutex = PTHREAD_MUTEX_INITIALIZER, .owner = 0, .recursion = 0,                            \
+        .rank = AP_DEBUG ? (rank_) : 0                                                             \
     }
 
 void ap__lock_init(struct ap__lock *lock, enum ap__lock_rank rank);

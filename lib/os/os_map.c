@@ -98,8 +98,8 @@ bool ap__os_move_pages(void *from, void *to, size_t size_bytes)
         return false;
     }
     int saved_errno = errno;
-    void *moved = mremap(from, size_bytes, size_bytes,
-                         MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    void *moved =
+        mremap(from, size_bytes, size_bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
     errno = saved_errno;
     if (moved != MAP_FAILED) {
         return true;

@@ -336,7 +336,7 @@ void handler_is_called_until_it_uninstalls_itself()
     for (int form = 0; form < 4; form++) {
         handler_calls = 0;
         std::set_new_handler(handler_that_gives_up_at_the_third_call);
-        CHECK(throws<std::bad_alloc>([=] { (void)call_throwing(form, opaque(IMPOSSIBLE)); }));
+        CHECK(throws<std::bad_alloc>([=] { (void)opaque(call_throwing(form, opaque(IMPOSSIBLE))); }));
         CHECK(handler_calls == 3);
         handler_calls = 0;
         std::set_new_handler(handler_that_gives_up_at_the_third_call);
@@ -350,7 +350,7 @@ void handler_may_install_another()
     for (int form = 0; form < 4; form++) {
         handler_calls = 0;
         std::set_new_handler(handler_that_installs_another);
-        CHECK(throws<std::bad_alloc>([=] { (void)call_throwing(form, opaque(IMPOSSIBLE)); }));
+        CHECK(throws<std::bad_alloc>([=] { (void)opaque(call_throwing(form, opaque(IMPOSSIBLE))); }));
         CHECK(handler_calls == 101);
         CHECK(std::get_new_handler() == nullptr);
     }
@@ -361,17 +361,17 @@ void exceptions_of_a_handler_arrive_or_become_null()
     for (int form = 0; form < 4; form++) {
         handler_calls = 0;
         std::set_new_handler(throwing_handler);
-        CHECK(throws<std::bad_alloc>([=] { (void)call_throwing(form, opaque(IMPOSSIBLE)); }));
+        CHECK(throws<std::bad_alloc>([=] { (void)opaque(call_throwing(form, opaque(IMPOSSIBLE))); }));
         CHECK(handler_calls == 1);
         CHECK(call_nothrow(form, opaque(IMPOSSIBLE)) == nullptr);
         CHECK(handler_calls == 2);
         std::set_new_handler(handler_with_a_derived_exception);
-        CHECK(throws<MyBadAlloc>([=] { (void)call_throwing(form, opaque(IMPOSSIBLE)); }));
+        CHECK(throws<MyBadAlloc>([=] { (void)opaque(call_throwing(form, opaque(IMPOSSIBLE))); }));
         CHECK(call_nothrow(form, opaque(IMPOSSIBLE)) == nullptr);
         CHECK(handler_calls == 4);
     }
     std::set_new_handler(handler_with_another_exception);
-    CHECK(throws<std::runtime_error>([] { (void)call_throwing(0, opaque(IMPOSSIBLE)); }));
+    CHECK(throws<std::runtime_error>([] { (void)opaque(call_throwing(0, opaque(IMPOSSIBLE))); }));
     std::set_new_handler(nullptr);
 }
 
@@ -388,7 +388,7 @@ void destructors_run_on_the_way_of_the_exception()
     std::set_new_handler(throwing_handler);
     CHECK(throws<std::bad_alloc>([&] {
         Guard guard{destroyed};
-        (void)call_throwing(0, opaque(IMPOSSIBLE));
+        (void)opaque(call_throwing(0, opaque(IMPOSSIBLE)));
     }));
     CHECK(destroyed);
     std::set_new_handler(nullptr);
