@@ -169,34 +169,43 @@ static unsigned drained_kept(unsigned size_class)
     return ap__size_class[size_class].span_granules <= KEPT_GRANULES_MAX;
 }
 
-static void give_one_locked(struct central *central, unsigned size_class, void *p,
-                            const char *function)
+enum given { GIVEN, WAS_NO_SLOT, WAS_FREE };
+
+static enum given give_one_locked(struct central *central, unsigned size_class, void *p)
 {
     unsigned slot;
     struct ap__span *span = span_of_slot(size_class, p, &slot);
     if (AP_UNLIKELY(span == NULL)) {
-        ap__misuse(function, p, AP__MISUSE_INTERIOR);
+        return WAS_NO_SLOT;
     }
     if (AP_UNLIKELY(!ap__slot_map_release(span, slot))) {
-        ap__misuse(function, p, AP__MISUSE_DOUBLE_FREE);
+        return WAS_FREE;
     }
     relist(central, span);
     if (span->slots.free_slots == ap__size_class[size_class].slots &&
         ++central->drained > drained_kept(size_class)) {
         remove_span_locked(central, span);
     }
+    return GIVEN;
 }
 
 void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
                       const char *function)
 {
     struct central *central = &centrals[size_class];
+    enum given given = GIVEN;
+    unsigned done = 0;
     ap__lock_take(&central->lock);
-    for (unsigned i = 0; i < count; i++) {
-        give_one_locked(central, size_class, blocks[i], function);
+    while (done < count && (given = give_one_locked(central, size_class, blocks[done])) == GIVEN) {
+        done++;
     }
-    central->claimed -= count;
+    central->claimed -= done;
     ap__lock_release(&central->lock);
+    /* Reported without the lock: the program may have a handler for SIGABRT, and it may allocate. */
+    if (AP_UNLIKELY(given != GIVEN)) {
+        ap__misuse(function, blocks[done],
+                   given == WAS_FREE ? AP__MISUSE_DOUBLE_FREE : AP__MISUSE_INTERIOR);
+    }
 }
 
 bool ap__central_is_slot(unsigned size_class, const void *p)
