@@ -10,7 +10,7 @@ set -euo pipefail
 
 # shellcheck disable=SC2034
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-library=${1:?usage: $0 LIBRARY [HELPER]}
+library=$(realpath -- "${1:?usage: $0 LIBRARY [HELPER]}")
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/apmalloc-preload.XXXXXX")
 started=() # processes to end with this script
 prefix=()  # put before each command run, and itself not on the library
@@ -57,12 +57,17 @@ run_on() {
     printf '%s\n' "$status" >"$scratch/$name.status"
 }
 
-# The statistics begin with the library's name and version, the list of options with its name.
+# What the program itself had to say: standard error without the statistics.
+show_errors() {
+    grep -vE '^apmalloc statistics|^  ' "$scratch/apmalloc.err" | tail -n 30 || true
+}
+
+# The first lines of the statistics and of the list of options.
 assert_library_was_used() {
-    local begins='^apmalloc [0-9]'
+    local begins='^apmalloc statistics'
     [[ $proof == at_exit ]] || begins='^apmalloc: options'
     grep -q "$begins" "$scratch/apmalloc.err" || {
-        tail -n 20 "$scratch/apmalloc.err"
+        show_errors
         fail "no sign that the library was in the process"
     }
 }
@@ -71,7 +76,7 @@ assert_same() {
     local what=$1 label=$2
     cmp -s -- "$scratch/system.$what" "$scratch/apmalloc.$what" || {
         diff -- "$scratch/system.$what" "$scratch/apmalloc.$what" | head -n 40 || true
-        tail -n 20 -- "$scratch/apmalloc.err"
+        show_errors
         fail "$label: $what differs from the run on the system malloc"
     }
 }

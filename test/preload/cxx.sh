@@ -12,7 +12,7 @@ compile() {
 }
 compile system.o
 LD_PRELOAD=$library APMALLOC_CONF=stats_at_exit:true compile apmalloc.o 2>apmalloc.err || {
-    cat apmalloc.err
+    show_errors
     fail "g++ fails"
 }
 assert_library_was_used

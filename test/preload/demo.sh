@@ -12,7 +12,8 @@ for load in '--operations 600000' '--operations 300000 --clients 16 --workers 8 
     run_on apmalloc "$kv_server" --idle 0 "${words[@]}"
     assert_library_was_used
     if [[ $(cat "$scratch/apmalloc.status") != 0 ]]; then
-        cat "$scratch/apmalloc.out" "$scratch/apmalloc.err"
+        cat "$scratch/apmalloc.out"
+        show_errors
         fail "kv_server $load"
     fi
     printf 'ok: kv_server %s\n' "$load"

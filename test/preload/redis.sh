@@ -49,7 +49,8 @@ stop_server() {
     wait "$server" || status=$?
     started=()
     ((status == 0)) || {
-        tail -n 20 "$scratch/$1.out" "$scratch/$1.err"
+        tail -n 20 "$scratch/$1.out"
+        [[ $1 == system ]] || show_errors
         fail "redis-server on $1 ended with status $status"
     }
 }
@@ -86,13 +87,11 @@ session() {
         cat "$scratch/benchmark"
         fail "redis-benchmark on $name"
     }
-    local peak
-    peak=$(process_kib "$server" VmHWM)
     [[ $(cli flushall) == OK && $(cli dbsize) == 0 ]] || fail "FLUSHALL on $name"
     # The keys' memory is released by a thread of the server; wait until it is through.
     wait_for 30 lazy_free_is_done || fail "the server on $name does not finish freeing"
-    printf 'memory: redis on %s: peak %d MiB, after FLUSHALL %d MiB\n' "$name" $((peak / 1024)) \
-        $(($(process_kib "$server" VmRSS) / 1024))
+    printf 'memory: redis on %s: peak %d MiB, after FLUSHALL %d MiB\n' "$name" \
+        $(($(process_kib "$server" VmHWM) / 1024)) $(($(process_kib "$server" VmRSS) / 1024))
 
     cli <"$scratch/commands" | grep -i '^(\?err' && fail "a command fails on $name"
     {

@@ -15,7 +15,7 @@ memcheck() {
     env LD_PRELOAD="$library" APMALLOC_CONF=stats_at_exit:true \
         valgrind -q --error-exitcode=99 "$@" "$probe" \
         >"$scratch/apmalloc.out" 2>"$scratch/apmalloc.err" </dev/null || {
-        tail -n 40 "$scratch/apmalloc.err"
+        show_errors
         fail "$label"
     }
     assert_same out "$label"
