@@ -5,8 +5,11 @@
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 lib=$1
-# Bottom to top, as lib/README.md explains them.
+# Bottom to top, as in the table of lib/README.md.
 layers='base os guard config meta table heap central large cache observe life api'
+
+documented=$(sed -n 's/^| `\([a-z]*\)` |.*/\1/p' "$lib/README.md" | paste -sd ' ')
+[[ $documented == "$layers" ]] || fail "lib/README.md has the layers $documented"
 
 check() {
     (cd -- "$1" && find . -name '*.[ch]' -exec grep -nH '^[[:space:]]*#[[:space:]]*include' {} +) |
