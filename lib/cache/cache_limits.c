@@ -15,6 +15,8 @@ enum {
     CAPACITY_BLOCKS = 255 /* four batches of the small classes, less the NULL */
 };
 #define INITIAL_BYTES ((size_t)64 << 10)
+/* A thread that allocates a little of everything and then waits keeps little of everything. */
+#define INITIAL_REFILL_BYTES ((size_t)512)
 #define CAPACITY_BYTES ((size_t)256 << 10)
 #define GRANT_STEP ((size_t)64 << 10)
 
@@ -58,6 +60,12 @@ void ap__cache_limits_reset_in_child(size_t granted_bytes)
 unsigned ap__cache_limits_initial_capacity(unsigned size_class)
 {
     size_t blocks = INITIAL_BYTES / ap__size_class[size_class].size;
+    return (unsigned)ap__min(ap__max(blocks, 1), INITIAL_BLOCKS);
+}
+
+unsigned ap__cache_limits_initial_refill(unsigned size_class)
+{
+    size_t blocks = INITIAL_REFILL_BYTES / ap__size_class[size_class].size;
     return (unsigned)ap__min(ap__max(blocks, 1), INITIAL_BLOCKS);
 }
 

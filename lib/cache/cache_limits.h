@@ -32,6 +32,9 @@ void ap__cache_limits_reset_in_child(size_t granted_bytes);
 /* Blocks in a list at its first use, at most. */
 unsigned ap__cache_limits_initial_capacity(unsigned size_class);
 
+/* Blocks that the first refill of a list brings; each later one brings twice as many. */
+unsigned ap__cache_limits_initial_refill(unsigned size_class);
+
 /* Blocks in a list at most. */
 unsigned ap__cache_limits_capacity_max(unsigned size_class);
 

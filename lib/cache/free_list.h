@@ -45,6 +45,7 @@ struct ap__free_list_info {
     uint16_t capacity;          /* blocks; full = bottom + capacity */
     uint16_t room;              /* blocks the array could hold */
     uint16_t hidden;            /* blocks under the fold; 0: no fold */
+    uint16_t refill;            /* blocks that the next refill asks for; 0: never refilled */
 };
 
 static inline ap__slot *ap__free_list_top(const struct ap__free_list *list)

@@ -3,9 +3,10 @@
  * thread_cache.c: refill, overflow, and the visits that give unused blocks back.
  *
  * Slow start: a list begins with one cache line of addresses and doubles: up to a batch when it
- * runs empty, up to its bound when it overflows (only then is holding more of use). A refill brings
- * at most a batch; an overflow of a list at its bound gives the older half back and keeps the newer,
- * which is what the processor's cache still has.
+ * runs empty, up to its bound when it overflows (only then is holding more of use). The first
+ * refill brings half a kilobyte of blocks, each later one twice as many, up to a batch; an overflow
+ * of a list at its bound gives the older half back and keeps the newer, which is what the processor's
+ * cache still has.
  *
  * Visits: every VISIT_EVENTS slow events all lists are looked at (see the fold in free_list.h); blocks
  * that lay unused since the last visit go back, and so does their capacity.
@@ -253,6 +254,20 @@ static unsigned fetch(unsigned size_class, void **blocks, unsigned count)
     return got;
 }
 
+/* How many blocks to ask for: twice as many as last time, up to a batch, and what the list can hold. */
+static unsigned next_refill(struct ap__thread_cache *cache, unsigned size_class)
+{
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    size_t batch = ap__size_class[size_class].batch;
+    size_t wanted = info->refill == 0 ? ap__cache_limits_initial_refill(size_class)
+                                      : ap__min(2u * info->refill, batch);
+    if (wanted > info->capacity) {
+        (void)grow(cache, size_class, (unsigned)batch);
+    }
+    info->refill = (uint16_t)wanted;
+    return (unsigned)ap__max(ap__min(wanted, info->capacity), 1);
+}
+
 void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_class)
 {
     struct ap__free_list *list = &cache->lists[size_class];
@@ -263,11 +278,8 @@ void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_clas
         return p;
     }
     note_slow_event(cache);
-    unsigned batch = ap__size_class[size_class].batch;
-    (void)grow(cache, size_class, batch);
     void *blocks[AP_BATCH_MAX];
-    unsigned wanted = (unsigned)ap__max(ap__min(batch, info->capacity), 1);
-    unsigned got = fetch(size_class, blocks, wanted);
+    unsigned got = fetch(size_class, blocks, next_refill(cache, size_class));
     if (got == 0) {
         return NULL;
     }
@@ -313,6 +325,7 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
         ap__meta_give(bottom, array_bytes(info->room));
         info->capacity = 0;
         info->room = 0;
+        info->refill = 0;
     }
     ap__cache_limits_release(cache->granted_bytes);
     cache->granted_bytes = 0;
