@@ -354,6 +354,7 @@ Test(contents, realloc_of_an_over_aligned_block_keeps_the_contents)
                 size_t kept = steps[i] < steps[i - 1] ? steps[i] : steps[i - 1];
                 p = e->realloc(p, steps[i]);
                 cr_assert_not_null(p);
+                cr_assert_geq(e->usable_size(p), steps[i], "alignment %zu, step %zu", alignment, i);
                 cr_assert(is_filled(p, kept, 7), "alignment %zu, step %zu", alignment, i);
                 fill(p, steps[i], 7);
             }
