@@ -8,6 +8,7 @@ lib=$1
 # Bottom to top, as in the table of lib/README.md.
 layers='base os guard config meta table heap central large cache observe life api'
 
+# shellcheck disable=SC2016 # backquotes, not a command
 documented=$(sed -n 's/^| `\([a-z]*\)` |.*/\1/p' "$lib/README.md" | paste -sd ' ')
 [[ $documented == "$layers" ]] || fail "lib/README.md has the layers $documented"
 
