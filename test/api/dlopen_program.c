@@ -3,8 +3,8 @@
  * dlopen_program.c: a program on libc's malloc that loads apmalloc while it runs. Helper of
  * life_test.c.
  * Goal: the library can be loaded late, when threads exist that have no room for it reserved, and
- * used by all of them through its ap_ names. Method: threads start, the library is loaded, the threads
- * use it; its blocks are not libc's.
+ * used by all of them through its ap_ names. Method: threads start, the library is loaded, the
+ * threads use it; its blocks are not libc's.
  *
  * dlopen_program PATH-OF-LIBRARY
  */
@@ -30,7 +30,7 @@ static void *use_library(void *unused)
         size_t size = i * 331 % 400000;
         char *p = ap_malloc_(size);
         if (p == NULL || ap_usable_size_(p) < size) {
-            return (void *)(uintptr_t)"no block";
+            return (void *)(uintptr_t) "no block";
         }
         memset(p, 1, size);
         ap_free_(p);

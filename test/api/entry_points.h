@@ -65,7 +65,8 @@ void fill(void *p, size_t size, unsigned seed);
 bool is_filled(const void *p, size_t size, unsigned seed);
 bool is_zero(const void *p, size_t size);
 
-/* Path of a helper program or library in the folder of the test program; valid until the next call. */
+/* Path of a helper program or library in the folder of the test program; valid until the
+ * next call. */
 const char *beside_test(const char *name);
 
 #endif

@@ -18,10 +18,14 @@ TestSuite(exhaustion, .timeout = 240);
 static void run_under_ulimit(const char *kibibytes, const char *at_least_mebibytes)
 {
     struct child_result result;
-    const char *const arguments[] = {
-        "/bin/sh",  "-c",      "ulimit -v \"$1\" && exec \"$2\" started \"$3\"",
-        "sh",       kibibytes, beside_test("limited_program"),
-        at_least_mebibytes, NULL};
+    const char *const arguments[] = {"/bin/sh",
+                                     "-c",
+                                     "ulimit -v \"$1\" && exec \"$2\" started \"$3\"",
+                                     "sh",
+                                     kibibytes,
+                                     beside_test("limited_program"),
+                                     at_least_mebibytes,
+                                     NULL};
     child_exec(&result, arguments);
     cr_assert_eq(result.signal, 0, "signal %d: %s", result.signal, result.text);
     cr_assert_eq(result.status, 0, "status %d: %s", result.status, result.text);
@@ -49,8 +53,9 @@ Test(exhaustion, a_program_starts_and_works_in_200_mb_of_address_space)
 Test(exhaustion, a_program_that_does_not_exhaust_64_mib_notices_nothing)
 {
     struct child_result result;
-    const char *const arguments[] = {"/bin/sh", "-c", "ulimit -v 65536 && exec \"$1\"", "sh",
-                                     beside_test("preinit_program"), NULL};
+    const char *const arguments[] = {
+        "/bin/sh", "-c", "ulimit -v 65536 && exec \"$1\"", "sh", beside_test("preinit_program"),
+        NULL};
     child_exec(&result, arguments);
     cr_assert_eq(result.status, 0, "signal %d, status %d: %s", result.signal, result.status,
                  result.text);

@@ -2,8 +2,8 @@
 /*
  * fork_program.c: a program that forks. Helper of fork_test.c.
  * Goal: both sides go on, whatever other threads did at that moment and whatever fork handlers do.
- * Method: one mode per situation, each a bounded number of forks; a child that hangs is ended by its
- * alarm, which the parent sees. Exit status 0 if all is well.
+ * Method: one mode per situation, each a bounded number of forks; a child that hangs is ended by
+ * its alarm, which the parent sees. Exit status 0 if all is well.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -209,8 +209,8 @@ static void register_early(void)
 {
     (void)pthread_atfork(handler_allocates, handler_allocates, handler_allocates);
 }
-__attribute__((section(".preinit_array"), used)) static void (*const preinit)(void) =
-    register_early;
+__attribute__((section(".preinit_array"),
+               used)) static void (*const preinit)(void) = register_early;
 
 static void fork_with_handlers(void)
 {

@@ -2,9 +2,9 @@
 /*
  * operators_test.cpp: new and delete in all their forms.
  * Goal: the 20 replaceable operators are ours, work together with one another and with malloc and
- * free, and fail as the C++ standard says: the new-handler is called until there is memory, it throws,
- * or there is none; then bad_alloc or a null pointer. Method: a plain program of checks; the
- * first that is wrong names its line and ends it with status 1.
+ * free, and fail as the C++ standard says: the new-handler is called until there is memory, it
+ * throws, or there is none; then bad_alloc or a null pointer. Method: a plain program of checks;
+ * the first that is wrong names its line and ends it with status 1.
  */
 #include "apmalloc.h"
 
@@ -62,17 +62,17 @@ bool is_aligned(void *p, std::size_t alignment)
 /* --- whose they are --- */
 
 const char *const names[] = {
-    "_Znwm",                             /* new(size) */
-    "_Znam",                             /* new[](size) */
-    "_ZnwmRKSt9nothrow_t",               /* nothrow */
+    "_Znwm",               /* new(size) */
+    "_Znam",               /* new[](size) */
+    "_ZnwmRKSt9nothrow_t", /* nothrow */
     "_ZnamRKSt9nothrow_t",
-    "_ZnwmSt11align_val_t",              /* aligned */
+    "_ZnwmSt11align_val_t", /* aligned */
     "_ZnamSt11align_val_t",
     "_ZnwmSt11align_val_tRKSt9nothrow_t",
     "_ZnamSt11align_val_tRKSt9nothrow_t",
-    "_ZdlPv",                            /* delete(p) */
+    "_ZdlPv", /* delete(p) */
     "_ZdaPv",
-    "_ZdlPvm",                           /* sized */
+    "_ZdlPvm", /* sized */
     "_ZdaPvm",
     "_ZdlPvRKSt9nothrow_t",
     "_ZdaPvRKSt9nothrow_t",
@@ -181,10 +181,10 @@ void alignments_are_kept()
 {
     for (std::size_t alignment = 1; alignment <= (std::size_t{1} << 22); alignment *= 2) {
         for (std::size_t n = 1; n < 400000; n = n * 5 + 1) {
-            void *p = ::operator new(n, std::align_val_t{alignment});
+            void *p = ::operator new (n, std::align_val_t{alignment});
             CHECK(is_aligned(p, alignment) && is_aligned(p, 16));
             std::memset(p, 1, n);
-            ::operator delete(p, n, std::align_val_t{alignment});
+            ::operator delete (p, n, std::align_val_t{alignment});
         }
     }
 }
@@ -336,7 +336,8 @@ void handler_is_called_until_it_uninstalls_itself()
     for (int form = 0; form < 4; form++) {
         handler_calls = 0;
         std::set_new_handler(handler_that_gives_up_at_the_third_call);
-        CHECK(throws<std::bad_alloc>([=] { (void)opaque(call_throwing(form, opaque(IMPOSSIBLE))); }));
+        CHECK(
+            throws<std::bad_alloc>([=] { (void)opaque(call_throwing(form, opaque(IMPOSSIBLE))); }));
         CHECK(handler_calls == 3);
         handler_calls = 0;
         std::set_new_handler(handler_that_gives_up_at_the_third_call);
@@ -350,7 +351,8 @@ void handler_may_install_another()
     for (int form = 0; form < 4; form++) {
         handler_calls = 0;
         std::set_new_handler(handler_that_installs_another);
-        CHECK(throws<std::bad_alloc>([=] { (void)opaque(call_throwing(form, opaque(IMPOSSIBLE))); }));
+        CHECK(
+            throws<std::bad_alloc>([=] { (void)opaque(call_throwing(form, opaque(IMPOSSIBLE))); }));
         CHECK(handler_calls == 101);
         CHECK(std::get_new_handler() == nullptr);
     }
@@ -361,7 +363,8 @@ void exceptions_of_a_handler_arrive_or_become_null()
     for (int form = 0; form < 4; form++) {
         handler_calls = 0;
         std::set_new_handler(throwing_handler);
-        CHECK(throws<std::bad_alloc>([=] { (void)opaque(call_throwing(form, opaque(IMPOSSIBLE))); }));
+        CHECK(
+            throws<std::bad_alloc>([=] { (void)opaque(call_throwing(form, opaque(IMPOSSIBLE))); }));
         CHECK(handler_calls == 1);
         CHECK(call_nothrow(form, opaque(IMPOSSIBLE)) == nullptr);
         CHECK(handler_calls == 2);

@@ -5,7 +5,8 @@
  * that libc makes with its locks held. Method: the first use is in .preinit_array, where only the
  * dynamic loader ran before; a library's constructor has used it by then or will.
  *
- * preinit_program [free|atexit|atfork|key]: what the very first use of the heap is; malloc by default.
+ * preinit_program [free|atexit|atfork|key]: what the very first use of the heap is; malloc by
+ * default.
  */
 #include <pthread.h>
 #include <stdlib.h>

@@ -3,11 +3,12 @@
 """
 fast_path_test.py: counts and reads the instructions of a hit of malloc and of free.
 
-Goal: the hit paths of the built library stay within their budgets, call nothing, lock nothing and make no
-stack frame; and a change in either direction is seen by whoever makes it. Method: a program of pairs runs
-under callgrind with N and with 2N pairs; the instructions of `malloc` and `free` that were executed N
-times more often are the hit path. Their number is compared with the budget and with the golden file,
-their text (from objdump) with what is forbidden. Counting is exact: nothing here depends on time.
+Goal: the hit paths of the built library stay within their budgets, call nothing, lock nothing and
+make no stack frame; and a change in either direction is seen by whoever makes it. Method: a
+program of pairs runs under callgrind with N and with 2N pairs; the instructions of `malloc` and
+`free` that were executed N times more often are the hit path. Their number is compared with the
+budget and with the golden file, their text (from objdump) with what is forbidden. Counting is
+exact: nothing here depends on time.
 
 Exit status: 0 good, 1 not, 77 nothing to test in this build or on this machine.
 """

@@ -21,8 +21,8 @@ TestSuite(corruption, .timeout = 240);
 /* The sized deletes, by name: C++ is not needed to call them. */
 extern void sized_delete(void *p, size_t size) __asm__("_ZdlPvm");
 extern void sized_delete_array(void *p, size_t size) __asm__("_ZdaPvm");
-extern void aligned_delete(void *p, size_t size, size_t alignment)
-    __asm__("_ZdlPvmSt11align_val_t");
+extern void aligned_delete(void *p, size_t size,
+                           size_t alignment) __asm__("_ZdlPvmSt11align_val_t");
 extern void plain_delete(void *p) __asm__("_ZdlPv");
 
 /* --- writes into free blocks --- */
@@ -73,11 +73,12 @@ static void go_on_after_overwrite(const struct misuse *m)
 Test(corruption, whatever_is_written_into_free_blocks_the_allocator_goes_on)
 {
     static const size_t sizes[] = {16, 48, 1000};
-    FOR_EACH_SET(e) {
+    FOR_EACH_SET(e)
+    {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             for (size_t how = 0; how < 4; how++) {
-                expect_no_misuse((struct misuse){.e = e, .body = go_on_after_overwrite,
-                                                 .size = sizes[i], .offset = how});
+                expect_no_misuse((struct misuse){
+                    .e = e, .body = go_on_after_overwrite, .size = sizes[i], .offset = how});
             }
         }
     }
@@ -114,7 +115,8 @@ static void run_into_the_neighbours(const struct misuse *m)
 
 Test(corruption, overflows_reach_no_metadata)
 {
-    FOR_EACH_SET(e) {
+    FOR_EACH_SET(e)
+    {
         expect_no_misuse((struct misuse){.e = e, .body = run_into_the_neighbours, .size = 48});
         expect_no_misuse((struct misuse){.e = e, .body = run_into_the_neighbours, .size = 4096});
     }
@@ -167,14 +169,15 @@ enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
 Test(corruption, a_size_that_cannot_be_the_blocks_is_reported)
 {
-    FOR_EACH_SET(e) {
+    FOR_EACH_SET(e)
+    {
         for (size_t i = 0; i < SIZES; i++) {
             size_t usable = ap_good_size(sizes[i]);
-            const size_t wrong_sizes[] = {usable + 1, 2 * usable, 10 * MIB, PTRDIFF_MAX,
-                                          SIZE_MAX - 15, SIZE_MAX};
+            const size_t wrong_sizes[] = {usable + 1,  2 * usable,    10 * MIB,
+                                          PTRDIFF_MAX, SIZE_MAX - 15, SIZE_MAX};
             for (size_t w = 0; w < sizeof wrong_sizes / sizeof wrong_sizes[0]; w++) {
-                struct misuse m = {.e = e, .body = free_with_size, .size = sizes[i],
-                                   .offset = wrong_sizes[w]};
+                struct misuse m = {
+                    .e = e, .body = free_with_size, .size = sizes[i], .offset = wrong_sizes[w]};
                 expect_misuse(m, "free_sized", WRONG_SIZE);
             }
             struct misuse m = {.e = e, .body = free_with_size, .size = sizes[i], .offset = 0};
@@ -190,7 +193,9 @@ Test(corruption, a_size_that_cannot_be_the_blocks_is_reported)
 Test(corruption, a_sized_delete_of_the_wrong_type_damages_nothing)
 {
     for (size_t i = 0; i < SIZES; i++) {
-        struct misuse m = {.e = &entry_points[0], .body = delete_with_size, .size = sizes[i],
+        struct misuse m = {.e = &entry_points[0],
+                           .body = delete_with_size,
+                           .size = sizes[i],
                            .offset = 2 * ap_good_size(sizes[i])};
         expect_misuse_or_success(m);
         m.offset = SIZE_MAX;
@@ -202,10 +207,11 @@ Test(corruption, a_sized_delete_of_the_wrong_type_damages_nothing)
 
 Test(corruption, a_size_of_the_same_class_is_accepted)
 {
-    FOR_EACH_SET(e) {
+    FOR_EACH_SET(e)
+    {
         for (size_t i = 0; i < SIZES; i++) {
-            struct misuse m = {.e = e, .body = free_with_size, .size = sizes[i],
-                               .offset = sizes[i] - 1};
+            struct misuse m = {
+                .e = e, .body = free_with_size, .size = sizes[i], .offset = sizes[i] - 1};
             expect_no_misuse(m);
             m.offset = ap_good_size(sizes[i]);
             expect_no_misuse(m);
@@ -225,10 +231,11 @@ static void free_shrunk_in_place(const struct misuse *m)
 
 Test(corruption, the_size_of_the_last_realloc_is_accepted)
 {
-    FOR_EACH_SET(e) {
+    FOR_EACH_SET(e)
+    {
         for (size_t i = 0; i < SIZES; i++) {
-            expect_no_misuse((struct misuse){.e = e, .body = free_shrunk_in_place,
-                                             .size = sizes[i]});
+            expect_no_misuse(
+                (struct misuse){.e = e, .body = free_shrunk_in_place, .size = sizes[i]});
         }
     }
 }
@@ -257,11 +264,12 @@ static void delete_with_alignment(const struct misuse *m)
 Test(corruption, an_alignment_that_cannot_be_the_blocks_is_reported)
 {
     static const size_t alignments[] = {0, 3, 48, 65, SIZE_MAX, (size_t)1 << 47, (size_t)1 << 63};
-    FOR_EACH_SET(e) {
+    FOR_EACH_SET(e)
+    {
         for (size_t i = 0; i < SIZES; i++) {
             for (size_t a = 0; a < sizeof alignments / sizeof alignments[0]; a++) {
-                struct misuse m = {.e = e, .body = free_with_alignment, .size = sizes[i],
-                                   .offset = alignments[a]};
+                struct misuse m = {
+                    .e = e, .body = free_with_alignment, .size = sizes[i], .offset = alignments[a]};
                 expect_misuse(m, "free_aligned_sized", WRONG_ALIGNMENT);
             }
         }
@@ -270,18 +278,21 @@ Test(corruption, an_alignment_that_cannot_be_the_blocks_is_reported)
 
 Test(corruption, an_aligned_delete_of_the_wrong_type_damages_nothing)
 {
-    struct misuse m = {.e = &entry_points[0], .body = delete_with_alignment, .size = 100,
+    struct misuse m = {.e = &entry_points[0],
+                       .body = delete_with_alignment,
+                       .size = 100,
                        .offset = (size_t)1 << 47};
     expect_misuse_or_success(m);
 }
 
 Test(corruption, a_size_too_large_for_the_aligned_block_is_reported)
 {
-    FOR_EACH_SET(e) {
+    FOR_EACH_SET(e)
+    {
         static const size_t too_large[] = {1 * MIB, PTRDIFF_MAX, SIZE_MAX};
         for (size_t i = 0; i < sizeof too_large / sizeof too_large[0]; i++) {
-            struct misuse m = {.e = e, .body = free_aligned_with_size, .size = 100,
-                               .offset = too_large[i]};
+            struct misuse m = {
+                .e = e, .body = free_aligned_with_size, .size = 100, .offset = too_large[i]};
             expect_misuse(m, "free_aligned_sized", WRONG_SIZE);
         }
     }
@@ -301,10 +312,10 @@ static void free_aligned_right(const struct misuse *m)
 
 Test(corruption, right_alignments_and_sizes_are_accepted)
 {
-    FOR_EACH_SET(e) {
+    FOR_EACH_SET(e)
+    {
         for (size_t i = 0; i < SIZES; i++) {
-            expect_no_misuse((struct misuse){.e = e, .body = free_aligned_right,
-                                             .size = sizes[i]});
+            expect_no_misuse((struct misuse){.e = e, .body = free_aligned_right, .size = sizes[i]});
         }
     }
 }

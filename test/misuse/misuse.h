@@ -34,8 +34,8 @@ struct misuse {
 };
 
 /*
- * `function` is the name on the line, with or without "ap_"; NULL for any, where the finding comes from
- * the return of a batch. The pointer on the line must be the one given to wrong().
+ * `function` is the name on the line, with or without "ap_"; NULL for any, where the finding comes
+ * from the return of a batch. The pointer on the line must be the one given to wrong().
  */
 void expect_misuse(struct misuse m, const char *function, unsigned causes);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * churn_stress.c: threads come and go.
- * Goal: what a thread leaves behind (its cache, its blocks) is taken over without a race, by threads
- * that start at the same moment. Method: a table of slots that survive all threads; each short-lived
- * thread frees or resizes what it finds there and leaves blocks of its own.
+ * Goal: what a thread leaves behind (its cache, its blocks) is taken over without a race, by
+ * threads that start at the same moment. Method: a table of slots that survive all threads; each
+ * short-lived thread frees or resizes what it finds there and leaves blocks of its own.
  */
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * handover_stress.c: some threads allocate, others free.
- * Goal: blocks that are freed by another thread than the one that allocated them keep their contents,
- * are reused, and are never in two hands. Method: bounded queues of marked blocks, in three shapes
- * for a third of the time each: pairs, many to many, all to one.
+ * Goal: blocks that are freed by another thread than the one that allocated them keep their
+ * contents, are reused, and are never in two hands. Method: bounded queues of marked blocks, in
+ * three shapes for a third of the time each: pairs, many to many, all to one.
  */
 #include <pthread.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * large_stress.c: many large objects.
- * Goal: the large-object table grows and shrinks in use while its objects are looked up, resized and
- * freed by other threads. Method: each round the threads together fill a table of thousands of
+ * Goal: the large-object table grows and shrinks in use while its objects are looked up, resized
+ * and freed by other threads. Method: each round the threads together fill a table of thousands of
  * objects (the hash table has to grow), pass them around, and free all.
  */
 #include <pthread.h>

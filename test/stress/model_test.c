@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * model_test.c: every entry point at random, from threads that come and go, against a model.
- * Goal: at every moment each byte belongs to at most one live block, blocks keep their contents, and
- * every call keeps its contract (zeroes, alignment, errno, usable size). Method: the model is one bit for
- * each 16 bytes of address space: claimed when a block is handed out, given up before it is freed;
- * a bit claimed twice is two owners. Contents are marked on top of that. Blocks are handed between
- * threads through a table of slots; a thread that ends leaves its blocks there.
+ * Goal: at every moment each byte belongs to at most one live block, blocks keep their contents,
+ * and every call keeps its contract (zeroes, alignment, errno, usable size). Method: the model is
+ * one bit for each 16 bytes of address space: claimed when a block is handed out, given up before
+ * it is freed; a bit claimed twice is two owners. Contents are marked on top of that. Blocks are
+ * handed between threads through a table of slots; a thread that ends leaves its blocks there.
  *
  * model_test [SECONDS] [SEED]; without SECONDS the environment's AP_TEST_SECONDS, or 20.
  */
@@ -381,8 +381,10 @@ int main(int argc, char **argv)
 {
     const char *seconds = getenv("AP_TEST_SECONDS");
     char default_seconds[] = "20";
-    char *arguments[] = {argv[0], argc > 1 ? argv[1] : seconds != NULL ? (char *)seconds
-                                                                      : default_seconds,
+    char *arguments[] = {argv[0],
+                         argc > 1          ? argv[1]
+                         : seconds != NULL ? (char *)seconds
+                                           : default_seconds,
                          argc > 2 ? argv[2] : NULL, NULL};
     struct stress_random random;
     page_size = (size_t)sysconf(_SC_PAGESIZE);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * observers_stress.c: statistics and trims while all the rest goes on.
- * Goal: those who look at the heap, and those who give its free memory back, run against threads that
- * allocate, free, come and go, without a race and without nonsense figures. Method: workers with
- * blocks of their own and short-lived threads; one thread per kind of observer.
+ * Goal: those who look at the heap, and those who give its free memory back, run against threads
+ * that allocate, free, come and go, without a race and without nonsense figures. Method: workers
+ * with blocks of their own and short-lived threads; one thread per kind of observer.
  */
 #include <pthread.h>
 #include <stdio.h>

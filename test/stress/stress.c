@@ -36,8 +36,8 @@ void stress_begin(int argc, char **argv, const char *name)
     struct timespec t;
     (void)clock_gettime(CLOCK_REALTIME, &t);
     double seconds = argc > 1 ? strtod(argv[1], NULL) : DEFAULT_SECONDS;
-    seed = argc > 2 ? strtoull(argv[2], NULL, 0)
-                    : (uint64_t)t.tv_sec * 1000003 ^ (uint64_t)t.tv_nsec;
+    seed =
+        argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)t.tv_sec * 1000003 ^ (uint64_t)t.tv_nsec;
     program = name;
     end_time = now() + seconds;
     (void)printf("%s: %g seconds, seed %llu\n", name, seconds, (unsigned long long)seed);

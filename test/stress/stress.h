@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stress.h: what the stress programs have in common: arguments, random numbers, marked blocks, the end.
+ * stress.h: what the stress programs have in common: arguments, random numbers, marked blocks, the
+ * end.
  *
  * The programs use the ap_ names only, so that they run under ThreadSanitizer (malloc stays the
- * sanitizer's). Arguments of each: [SECONDS] [SEED]; the seed is printed. They end with status 0, or
- * with one line and abort() at the first error.
+ * sanitizer's). Arguments of each: [SECONDS] [SEED]; the seed is printed. They end with status 0,
+ * or with one line and abort() at the first error.
  */
 #ifndef TEST_STRESS_STRESS_H
 #define TEST_STRESS_STRESS_H
@@ -59,8 +60,8 @@ struct stress_block {
     uint64_t mark; /* decides the contents, with the place */
 };
 
-/* Checks alignment and usable size of a new block and fills it. Only the ends of large ones are filled,
- * and some places between, so that they cost page faults, not time. */
+/* Checks alignment and usable size of a new block and fills it. Only the ends of large ones are
+ * filled, and some places between, so that they cost page faults, not time. */
 void stress_block_fill(struct stress_block *block, void *p, size_t size, size_t alignment,
                        uint64_t mark);
 /* Checks the first `size` bytes as they were filled. */

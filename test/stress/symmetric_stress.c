@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * symmetric_stress.c: every thread allocates, resizes and frees blocks of its own.
- * Goal: threads that share nothing but the allocator never share a block. Method: each thread keeps a
- * table of marked blocks and does a random thing to a random one; sometimes it empties its cache.
+ * Goal: threads that share nothing but the allocator never share a block. Method: each thread keeps
+ * a table of marked blocks and does a random thing to a random one; sometimes it empties its cache.
  */
 #include "stress.h"
 

@@ -10,10 +10,10 @@
 #include <stddef.h>
 
 struct child_result {
-    int signal;         /* that ended it, 0 for none */
-    int status;         /* of its exit, -1 if a signal ended it */
-    size_t length;      /* bytes of text */
-    char text[8192];    /* standard error of the child, with a NUL; cut if longer */
+    int signal;      /* that ended it, 0 for none */
+    int status;      /* of its exit, -1 if a signal ended it */
+    size_t length;   /* bytes of text */
+    char text[8192]; /* standard error of the child, with a NUL; cut if longer */
 };
 
 /* In a forked child: body(argument), then _exit(0). A child that hangs is ended by SIGALRM. */

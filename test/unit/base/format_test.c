@@ -12,8 +12,20 @@
 #include <string.h>
 
 static const uint64_t numbers[] = {
-    0, 1, 9, 10, 99, 100, 4095, 4096, UINT32_MAX, UINT64_C(1) << 32, INT64_MAX,
-    UINT64_C(9999999999999999999), UINT64_C(10000000000000000000), UINT64_MAX,
+    0,
+    1,
+    9,
+    10,
+    99,
+    100,
+    4095,
+    4096,
+    UINT32_MAX,
+    UINT64_C(1) << 32,
+    INT64_MAX,
+    UINT64_C(9999999999999999999),
+    UINT64_C(10000000000000000000),
+    UINT64_MAX,
 };
 
 Test(format, decimal_equals_printf)

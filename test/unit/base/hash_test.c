@@ -59,8 +59,8 @@ Test(hash, high_bits_spread_for_every_usual_spacing)
         for (unsigned shift = GRANULE_SHIFT; shift <= 24; shift++) {
             /* A uniform hash has at most about 64 + 5 * 8 in the fullest of 1024 buckets. */
             unsigned fullest = fullest_bucket(UINT64_C(1) << shift, keys[k]);
-            cr_assert_leq(fullest, 2 * PER_BUCKET, "key %#lx, step 2^%u: %u", (unsigned long)keys[k],
-                          shift, fullest);
+            cr_assert_leq(fullest, 2 * PER_BUCKET, "key %#lx, step 2^%u: %u",
+                          (unsigned long)keys[k], shift, fullest);
         }
     }
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * misuse_test.c: the reporter of misuse.
- * Goal: each cause has its text, and the report is exactly one line and SIGABRT. Method: report every
- * cause in a child. (Which misuse leads to which cause is the concern of the suite `misuse`.)
+ * Goal: each cause has its text, and the report is exactly one line and SIGABRT. Method: report
+ * every cause in a child. (Which misuse leads to which cause is the concern of the suite `misuse`.)
  */
 #include "guard/misuse.h"
 

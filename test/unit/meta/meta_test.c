@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * meta_test.c: memory for the allocator's own records.
- * Goal: pieces are zero, aligned, disjoint, reused by size, and lie between inaccessible pages; a kernel
- * without memory yields NULL and no harm. Method: fill, compare, read the process's map, inject faults.
+ * Goal: pieces are zero, aligned, disjoint, reused by size, and lie between inaccessible pages; a
+ * kernel without memory yields NULL and no harm. Method: fill, compare, read the process's map,
+ * inject faults.
  */
 #include "meta/meta.h"
 
@@ -190,7 +191,8 @@ Test(meta, a_refused_protection_is_null_and_the_next_request_succeeds)
 {
     size_t mapped = ap__meta_mapped_bytes();
     cr_assert(survives(OS_FAULTS_MPROTECT));
-    cr_assert_eq(ap__meta_mapped_bytes(), mapped + AP_META_SIZE_MAX, "the failed one is not counted");
+    cr_assert_eq(ap__meta_mapped_bytes(), mapped + AP_META_SIZE_MAX,
+                 "the failed one is not counted");
 }
 
 Test(meta, small_pieces_are_still_there_when_the_kernel_has_no_more)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * lock_test.c: the lock with a rank and an owner.
- * Goal: it excludes, knows its owner, refuses recursion outside of the fork window and wrong order in
- * debug builds, and is free in a forked child. Method: threads counting under it; fatal uses in a child.
+ * Goal: it excludes, knows its owner, refuses recursion outside of the fork window and wrong order
+ * in debug builds, and is free in a forked child. Method: threads counting under it; fatal uses in
+ * a child.
  */
 #include "os/lock.h"
 

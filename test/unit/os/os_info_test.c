@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * os_info_test.c: what the kernel tells about the process.
- * Goal: true answers, also when a limit is changed at run time, and errno untouched. Method: compare
- * with libc's answers; limits and affinity are changed in a child.
+ * Goal: true answers, also when a limit is changed at run time, and errno untouched. Method:
+ * compare with libc's answers; limits and affinity are changed in a child.
  */
 #include "os/os.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * os_map_test.c: address space and memory from the kernel.
- * Goal: each function does what os.h says, keeps errno, and says so when the kernel refuses. Method:
- * touch the memory (in a child where that must fault), and inject a failure into each call.
+ * Goal: each function does what os.h says, keeps errno, and says so when the kernel refuses.
+ * Method: touch the memory (in a child where that must fault), and inject a failure into each call.
  */
 #include "os/os.h"
 
