@@ -36,7 +36,8 @@ static void *shrink(void *p, size_t size, const char *function)
 
 static void *resize_large(void *p, size_t usable_bytes, size_t size, const char *function)
 {
-    if (size <= AP_SMALL_SIZE_MAX) {
+    /* An aligned object may be smaller than a class: then it grows like any other. */
+    if (size <= AP_SMALL_SIZE_MAX && size <= usable_bytes) {
         return size >= usable_bytes / 2 ? p : shrink(p, size, function);
     }
     if (ap__large_resize(p, size)) {
