@@ -43,7 +43,7 @@ static void *resize_large(void *p, size_t usable_bytes, size_t size, const char 
     if (ap__large_resize(p, size)) {
         return p;
     }
-    void *moved = ap__large_move(p, size);
+    void *moved = ap__large_move(p, size, function);
     return moved != NULL ? moved : copy_to_new(p, ap__min(usable_bytes, size), size, function);
 }
 

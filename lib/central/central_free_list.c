@@ -171,6 +171,14 @@ static unsigned drained_kept(unsigned size_class)
 
 enum given { GIVEN, WAS_NO_SLOT, WAS_FREE };
 
+/* Why an address is not the start of a slot. Its span may be gone: a double free found late. */
+AP_COLD static enum ap__misuse_cause why_no_slot(unsigned size_class, const void *p)
+{
+    const struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
+    bool inside = span != NULL && span->state == AP__SPAN_SMALL && span->size_class == size_class;
+    return inside ? AP__MISUSE_INTERIOR : AP__MISUSE_NOT_LIVE;
+}
+
 static enum given give_one_locked(struct central *central, unsigned size_class, void *p)
 {
     unsigned slot;
@@ -204,7 +212,8 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
     /* Reported without the lock: the program may have a handler for SIGABRT, and it may allocate. */
     if (AP_UNLIKELY(given != GIVEN)) {
         ap__misuse(function, blocks[done],
-                   given == WAS_FREE ? AP__MISUSE_DOUBLE_FREE : AP__MISUSE_INTERIOR);
+                   given == WAS_FREE ? AP__MISUSE_DOUBLE_FREE
+                                     : why_no_slot(size_class, blocks[done]));
     }
 }
 
@@ -219,7 +228,7 @@ void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned 
 {
     for (unsigned i = 0; i < count; i++) {
         if (AP_UNLIKELY(!ap__central_is_slot(size_class, blocks[i]))) {
-            ap__misuse(function, blocks[i], AP__MISUSE_INTERIOR);
+            ap__misuse(function, blocks[i], why_no_slot(size_class, blocks[i]));
         }
     }
 }

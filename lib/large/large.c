@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "guard/misuse.h"
 #include "heap/page_heap.h"
 #include "os/check.h"
 #include "os/os.h"
@@ -124,7 +125,7 @@ bool ap__large_resize(void *p, size_t size_bytes)
     return true;
 }
 
-void *ap__large_move(void *p, size_t size_bytes)
+void *ap__large_move(void *p, size_t size_bytes, const char *function)
 {
     struct ap__span *from = find(p);
     AP_CHECK(from != NULL, "move of what is not a large object");
@@ -149,8 +150,9 @@ void *ap__large_move(void *p, size_t size_bytes)
     }
     to->moved = true;
     from->moved = true;
-    bool mine = ap__large_table_delete((uintptr_t)p, &record);
-    AP_CHECK(mine, "an object was freed while it was being resized");
+    if (AP_UNLIKELY(!ap__large_table_delete((uintptr_t)p, &record))) {
+        ap__misuse(function, p, AP__MISUSE_NOT_LIVE);
+    }
     ap__page_heap_give(from);
     return (void *)to->start;
 }

@@ -38,8 +38,9 @@ bool ap__large_resize(void *p, size_t size_bytes);
 
 /*
  * A larger object with the contents of the live object `p`, whose pages are moved rather than copied;
- * `p` is freed. NULL: not possible, or not cheaper than copying; `p` is as it was.
+ * `p` is freed. NULL: not possible, or not cheaper than copying; `p` is as it was. `function` is named
+ * if another thread turns out to have freed `p` meanwhile.
  */
-void *ap__large_move(void *p, size_t size_bytes);
+void *ap__large_move(void *p, size_t size_bytes, const char *function);
 
 #endif

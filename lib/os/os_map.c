@@ -84,7 +84,10 @@ bool ap__os_remap_fresh(void *address, size_t size_bytes)
 static bool is_unlimited(int resource)
 {
     struct rlimit limit;
-    return getrlimit(resource, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
+    int saved_errno = errno;
+    bool unlimited = getrlimit(resource, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
+    errno = saved_errno;
+    return unlimited;
 }
 
 bool ap__os_move_pages(void *from, void *to, size_t size_bytes)
