@@ -10,6 +10,7 @@
  */
 #include "central/transfer_cache.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "meta/meta.h"
@@ -27,8 +28,9 @@ enum {
 
 struct transfer {
     struct ap__lock lock;
-    void **blocks;     /* NULL until first used; under `lock` */
-    unsigned count;    /* under `lock` */
+    void **blocks; /* NULL until first used; under `lock` */
+    /* Written under `lock`; a look without it may be late. */
+    _Atomic(unsigned) count;
     unsigned capacity; /* under `lock` */
 } AP_CACHE_ALIGNED;
 
@@ -87,14 +89,26 @@ static bool open_locked(struct transfer *transfer, unsigned size_class)
     return transfer->blocks != NULL;
 }
 
+/* relaxed: under the lock it is exact; without it, it only decides whether to take the lock. */
+static unsigned count_of(const struct transfer *transfer)
+{
+    return atomic_load_explicit(&transfer->count, memory_order_relaxed);
+}
+
+static void set_count_locked(struct transfer *transfer, unsigned count)
+{
+    atomic_store_explicit(&transfer->count, count, memory_order_relaxed);
+}
+
 bool ap__transfer_give(unsigned size_class, void *const *blocks, unsigned count)
 {
     struct transfer *transfer = mine(size_class);
     ap__lock_take(&transfer->lock);
-    bool kept = open_locked(transfer, size_class) && transfer->capacity - transfer->count >= count;
+    unsigned used = count_of(transfer);
+    bool kept = open_locked(transfer, size_class) && transfer->capacity - used >= count;
     if (kept) {
-        memcpy(transfer->blocks + transfer->count, blocks, count * sizeof *blocks);
-        transfer->count += count;
+        memcpy(transfer->blocks + used, blocks, count * sizeof *blocks);
+        set_count_locked(transfer, used + count);
     }
     ap__lock_release(&transfer->lock);
     return kept;
@@ -102,11 +116,15 @@ bool ap__transfer_give(unsigned size_class, void *const *blocks, unsigned count)
 
 static unsigned take_from(struct transfer *transfer, void **blocks, unsigned count)
 {
+    if (count_of(transfer) == 0) {
+        return 0;
+    }
     ap__lock_take(&transfer->lock);
-    unsigned got = count < transfer->count ? count : transfer->count;
+    unsigned used = count_of(transfer);
+    unsigned got = count < used ? count : used;
     if (got != 0) {
-        transfer->count -= got;
-        memcpy(blocks, transfer->blocks + transfer->count, got * sizeof *blocks);
+        memcpy(blocks, transfer->blocks + used - got, got * sizeof *blocks);
+        set_count_locked(transfer, used - got);
     }
     ap__lock_release(&transfer->lock);
     return got;
@@ -132,7 +150,7 @@ bool ap__transfer_holds(unsigned size_class, const void *p)
     for (unsigned shard = 0; shard < shard_count && !found; shard++) {
         struct transfer *transfer = &transfers[shard][size_class];
         ap__lock_take(&transfer->lock);
-        for (unsigned i = 0; i < transfer->count && !found; i++) {
+        for (unsigned i = 0; i < count_of(transfer) && !found; i++) {
             found = transfer->blocks[i] == p;
         }
         ap__lock_release(&transfer->lock);
@@ -144,10 +162,7 @@ size_t ap__transfer_count(unsigned size_class)
 {
     size_t count = 0;
     for (unsigned shard = 0; shard < shard_count; shard++) {
-        struct transfer *transfer = &transfers[shard][size_class];
-        ap__lock_take(&transfer->lock);
-        count += transfer->count;
-        ap__lock_release(&transfer->lock);
+        count += count_of(&transfers[shard][size_class]);
     }
     return count;
 }
