@@ -3,7 +3,7 @@
  * realloc.c: stay, grow in place, move pages, or copy.
  *
  * A block stays while the new size fits and is at least half of it: below that the memory is worth a
- * copy. A large object shrinks and grows in place where its neighbour allows; else its pages are moved
+ * copy. A block that grows beyond a granule becomes a large object. A large object shrinks and grows in place where its neighbour allows; else its pages are moved
  * by the kernel where that is cheaper than copying them.
  */
 #include <errno.h>
@@ -14,10 +14,23 @@
 #include "base/bits.h"
 #include "large/large.h"
 
+/*
+ * Memory for a block that has grown: it will probably grow again. From a granule up it becomes an object
+ * of its own, whose span can be extended where it lies, instead of leaving a block of every class behind.
+ */
+static void *take_for_growth(size_t size)
+{
+    if (size <= AP_GRANULE) {
+        return ap__malloc_inline(size);
+    }
+    void *p = ap__large_take(size, AP_MIN_ALIGNMENT, false);
+    return p != NULL ? p : ap__no_memory();
+}
+
 /* A new block with the contents of the old one, which is freed. NULL: no memory; errno is set. */
 static void *copy_to_new(void *p, size_t keep_bytes, size_t size, const char *function)
 {
-    void *moved = ap__malloc_inline(size);
+    void *moved = size > keep_bytes ? take_for_growth(size) : ap__malloc_inline(size);
     if (moved != NULL) {
         memcpy(moved, p, keep_bytes);
         ap__free_inline(p, function);
