@@ -26,11 +26,13 @@
         .lists = { [0 ... AP_CLASS_COUNT - 1] = EMPTY_LIST }                                       \
     }
 
-/* Their lists are empty and full for ever, so nobody writes to them. */
-static struct ap__thread_cache not_entered = EMPTY_CACHE;
-static struct ap__thread_cache left = EMPTY_CACHE;
+/* Its lists are empty and full for ever, so nobody writes to them, and all threads can share it. */
+static struct ap__thread_cache no_cache = EMPTY_CACHE;
 
-AP_TLS struct ap__thread_cache *ap__thread_cache_current = &not_entered;
+AP_TLS struct ap__thread_cache *ap__thread_cache_current = &no_cache;
+
+/* The thread is past its exit destructor: it shall not get a cache again. */
+static AP_TLS bool has_left;
 
 static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_THREADS);
 /* Pushed to under `lock`, walked without it. */
@@ -91,7 +93,8 @@ static void give_record(struct ap__thread_cache *cache)
 static void on_thread_exit(void *value)
 {
     struct ap__thread_cache *cache = value;
-    ap__thread_cache_current = &left;
+    has_left = true;
+    ap__thread_cache_current = &no_cache;
     ap__thread_cache_empty(cache);
     give_record(cache);
 }
@@ -118,16 +121,16 @@ static void arm(struct ap__thread_cache *cache)
 struct ap__thread_cache *ap__thread_cache_or_null(void)
 {
     struct ap__thread_cache *cache = ap__thread_cache_current;
-    return cache == &not_entered || cache == &left ? NULL : cache;
+    return cache == &no_cache ? NULL : cache;
 }
 
 struct ap__thread_cache *ap__thread_enter(void)
 {
     struct ap__thread_cache *cache = ap__thread_cache_current;
-    if (AP_UNLIKELY(cache == &left)) {
-        return NULL;
-    }
-    if (AP_UNLIKELY(cache == &not_entered)) {
+    if (AP_UNLIKELY(cache == &no_cache)) {
+        if (has_left) {
+            return NULL;
+        }
         cache = take_record();
         if (cache == NULL) {
             return NULL;

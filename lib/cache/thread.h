@@ -4,9 +4,9 @@
  *
  * Does: keeps the registry of all caches; creates one when a thread first needs it, empties it when
  * the thread ends and hands the record to a later thread. Does not: initialise the library.
- * The thread-local pointer is never NULL: before the first use it points at an empty static
- * cache, after the thread's last destructor of ours at another. Both are empty and full in every
- * list, so the hit paths work on them and go to their slow paths.
+ * The thread-local pointer is never NULL: before the first use and after the thread's exit it points at
+ * one static cache that is empty and full in every list, so the hit paths work on it and go to their
+ * slow paths.
  */
 #ifndef AP_CACHE_THREAD_H
 #define AP_CACHE_THREAD_H

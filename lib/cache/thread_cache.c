@@ -261,11 +261,11 @@ static unsigned next_refill(struct ap__thread_cache *cache, unsigned size_class)
     size_t batch = ap__size_class[size_class].batch;
     size_t wanted = info->refill == 0 ? ap__cache_limits_initial_refill(size_class)
                                       : ap__min(2u * info->refill, batch);
-    if (wanted > info->capacity) {
+    if (wanted > info->capacity + 1u) { /* one block goes straight to the program */
         (void)grow(cache, size_class, (unsigned)batch);
     }
     info->refill = (uint16_t)wanted;
-    return (unsigned)ap__max(ap__min(wanted, info->capacity), 1);
+    return (unsigned)ap__min(wanted, info->capacity + 1u);
 }
 
 void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_class)
