@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * size_class_test.c: the size-class tables.
+ * Goal: every property that size_class.h promises. Method: all sizes, all classes, all offsets.
+ */
+#include "base/size_class.h"
+
+#include <criterion/criterion.h>
+
+static size_t size_of(unsigned c)
+{
+    return ap__size_class[c].size;
+}
+
+Test(size_class, the_class_of_a_size_is_the_smallest_that_holds_it)
+{
+    for (size_t size = 0; size <= AP_SMALL_SIZE_MAX; size++) {
+        unsigned c = ap__class_of_size(size);
+        cr_assert(c > 0 && c < AP_CLASS_COUNT, "size %zu", size);
+        cr_assert(size_of(c) >= size, "size %zu", size);
+        cr_assert(c == 1 || size_of(c - 1) < size, "size %zu", size);
+    }
+}
+
+Test(size_class, the_tables_of_the_hit_path_agree_with_the_arithmetic)
+{
+    for (size_t size = 0; size <= AP_FINE_SIZE_MAX; size++) {
+        cr_assert_eq(ap__class_by_16[(size + 15) >> AP_FINE_SHIFT], ap__class_of_size(size));
+    }
+    for (size_t size = AP_FINE_SIZE_MAX + 1; size <= AP_COARSE_SIZE_MAX; size++) {
+        cr_assert_eq(ap__class_by_128[(size + 127) >> AP_COARSE_SHIFT], ap__class_of_size(size));
+    }
+}
+
+Test(size_class, sizes_rise_are_multiples_of_16_and_waste_an_eighth_at_most)
+{
+    cr_assert_eq(size_of(1), AP_MIN_ALIGNMENT);
+    cr_assert_eq(size_of(AP_CLASS_COUNT - 1), AP_SMALL_SIZE_MAX);
+    for (unsigned c = 2; c < AP_CLASS_COUNT; c++) {
+        cr_assert_gt(size_of(c), size_of(c - 1));
+        cr_assert_eq(size_of(c) % AP_MIN_ALIGNMENT, 0);
+        if (size_of(c) > AP_LINEAR_SIZE_MAX) {
+            size_t worst_waste = size_of(c) - (size_of(c - 1) + 1);
+            cr_assert_lt(worst_waste * 8, size_of(c));
+        }
+    }
+}
+
+static bool wastes_little(size_t granules, size_t size)
+{
+    return granules * AP_GRANULE % size * 64 <= granules * AP_GRANULE;
+}
+
+Test(size_class, spans_hold_their_slots_and_waste_a_64th_where_that_is_possible)
+{
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        const struct ap__size_class *info = &ap__size_class[c];
+        size_t span_bytes = info->span_granules * AP_GRANULE;
+        cr_assert_eq(info->slots, span_bytes / info->size);
+        cr_assert_leq(info->slots, AP_SLOTS_MAX);
+        cr_assert_geq(info->slots, 4);
+        bool possible = false;
+        for (size_t granules = 1; granules <= 16; granules++) {
+            possible |= granules * AP_GRANULE / info->size >= info->slots &&
+                        wastes_little(granules, info->size);
+        }
+        cr_assert(!possible || wastes_little(info->span_granules, info->size), "class %u", c);
+    }
+}
+
+Test(size_class, the_reciprocal_is_exact_at_every_offset)
+{
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        size_t span_bytes = ap__size_class[c].span_granules * AP_GRANULE;
+        for (size_t offset = 0; offset < span_bytes; offset++) {
+            cr_assert_eq(ap__slot_of_offset(c, offset), offset / size_of(c), "class %u", c);
+        }
+    }
+}
+
+Test(size_class, batches_are_2_to_64_blocks_and_64_kib_where_two_blocks_allow)
+{
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        unsigned batch = ap__size_class[c].batch;
+        cr_assert(batch >= 2 && batch <= AP_BATCH_MAX);
+        cr_assert(batch == 2 || batch * size_of(c) <= AP_BATCH_BYTES_MAX);
+    }
+}
+
+Test(size_class, aligned_requests_get_the_smallest_class_that_is_a_multiple)
+{
+    for (size_t alignment = 1; alignment <= AP_GRANULE; alignment *= 2) {
+        for (size_t size = 0; size <= AP_SMALL_SIZE_MAX; size += size / 16 + 1) {
+            unsigned c = ap__class_of_aligned(alignment, size);
+            unsigned least = ap__class_of_size(size);
+            while (least < AP_CLASS_COUNT && size_of(least) % alignment != 0) {
+                least++;
+            }
+            cr_assert_eq(c, least == AP_CLASS_COUNT ? 0 : least, "%zu of %zu", size, alignment);
+        }
+    }
+    cr_assert_eq(ap__class_of_aligned(2 * AP_GRANULE, 16), 0);
+    cr_assert_eq(ap__class_of_aligned(16, AP_SMALL_SIZE_MAX + 1), 0);
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * options_test.c: the parser of APMALLOC_CONF.
+ * Goal: every kind of value is read; what is wrong is one warning that says what and what holds
+ * instead, and the rest still counts. Method: texts, parsed in a child whose standard error is kept.
+ */
+#include "config/options.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "support/child.h"
+
+/* Parses, then tells on standard error what holds. */
+static void parse_and_show(void *text)
+{
+    ap__options_parse(text);
+    fprintf(stderr, "= %lu %lu %lu %lu %lu\n", ap__options.stats_at_exit,
+            ap__options.ignore_foreign, ap__options.cache_thread, ap__options.transfer_class,
+            ap__options.cpu_shards);
+}
+
+static struct child_result parse(const char *text)
+{
+    struct child_result result;
+    child_run(&result, parse_and_show, (void *)text);
+    cr_assert_eq(result.signal, 0);
+    return result;
+}
+
+static unsigned lines_of(const char *text)
+{
+    unsigned lines = 0;
+    for (; *text != '\0'; text++) {
+        lines += *text == '\n';
+    }
+    return lines;
+}
+
+Test(options, every_type_is_read_without_a_word)
+{
+    struct child_result result =
+        parse("stats_at_exit:true,ignore_foreign:1,cache_thread:3M,transfer_class:65536,"
+              "cpu_shards:4");
+    cr_assert_str_eq(result.text, "= 1 1 3145728 65536 4\n");
+}
+
+Test(options, suffixes_are_powers_of_1024_in_either_case)
+{
+    cr_assert_str_eq(parse("cache_thread:2k,transfer_class:1K").text, "= 0 0 2048 1024 0\n");
+    cr_assert_str_eq(parse("cache_thread:1g,transfer_class:1M").text,
+                     "= 0 0 1073741824 1048576 0\n");
+    cr_assert_str_eq(parse("cache_thread:1T").text, "= 0 0 1099511627776 262144 0\n");
+}
+
+Test(options, nothing_and_stray_separators_change_nothing)
+{
+    const char *const texts[] = {NULL, "", ",", ",,,"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        cr_assert_str_eq(parse(texts[i]).text, "= 0 0 2097152 262144 0\n");
+    }
+}
+
+Test(options, a_bad_value_is_one_warning_and_the_rest_counts)
+{
+    const char *const bad[] = {"5",   "x",    "",    "-1",  "2K",
+                               "3 ",  "true", "9",   "0x1", "99999999999999999999",
+                               "1:2", "K",    "1KK", "1k",  "18446744073709551616"};
+    for (size_t i = 1; i < sizeof bad / sizeof *bad; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "cpu_shards:%s,stats_at_exit:true", bad[i]);
+        struct child_result result = parse(text);
+        cr_assert_eq(lines_of(result.text), 2, "'%s': %s", bad[i], result.text);
+        char expected[128];
+        snprintf(expected, sizeof expected, "bad value '%s' for cpu_shards (0 to 8); it stays 0",
+                 bad[i]);
+        cr_assert_not_null(strstr(result.text, expected), "'%s': %s", bad[i], result.text);
+        cr_assert_not_null(strstr(result.text, "= 1 0 2097152 262144 0\n"), "%s", result.text);
+    }
+    cr_assert_str_eq(parse("cpu_shards:5").text, "= 0 0 2097152 262144 5\n");
+}
+
+Test(options, values_out_of_range_are_refused)
+{
+    cr_assert_not_null(strstr(parse("reserve:1M").text, "(4M to 64T); it stays 1T"));
+    cr_assert_not_null(strstr(parse("cache_thread:2T").text, "(0 to 1T); it stays 2M"));
+    cr_assert_not_null(strstr(parse("stats_at_exit:2").text, "(true or false); it stays false"));
+    cr_assert_not_null(strstr(parse("cache_thread:18014398509481984K").text, "bad value"));
+}
+
+Test(options, an_unknown_key_is_one_warning_and_the_rest_counts)
+{
+    const char *const keys[] = {"cpu_shard:1", "cpu_shardss:1", "nonsense", ":3", "CPU_SHARDS:1"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "%s,cpu_shards:2", keys[i]);
+        struct child_result result = parse(text);
+        cr_assert_eq(lines_of(result.text), 2, "%s", result.text);
+        cr_assert_not_null(strstr(result.text, "unknown option '"), "%s", result.text);
+        cr_assert_not_null(strstr(result.text, "= 0 0 2097152 262144 2\n"), "%s", result.text);
+    }
+}
+
+Test(options, a_long_word_is_cut_in_the_warning)
+{
+    static char text[10000];
+    memset(text, 'a', sizeof text - 1);
+    struct child_result result = parse(text);
+    cr_assert_eq(lines_of(result.text), 2);
+    cr_assert_lt(result.length, 400);
+}
+
+Test(options, help_lists_every_row)
+{
+    struct child_result result = parse("help:true");
+#define CHECK_ROW(name, type, def, least, most, help)                                              \
+    cr_assert_not_null(strstr(result.text, "  " #name ":"));                                       \
+    cr_assert_not_null(strstr(result.text, help));
+    AP_OPTIONS(CHECK_ROW)
+#undef CHECK_ROW
+}
+
+static void read_environment(void *text)
+{
+    char variable[256];
+    snprintf(variable, sizeof variable, "APMALLOC_CONF=%s", (const char *)text);
+    char other[] = "APMALLOC_CONFUSED=help:true";
+    char *fake[] = {other, variable, NULL};
+    environ = fake;
+    fprintf(stderr, "%d", ap__options_read_environment());
+    parse_and_show(NULL);
+    environ = NULL;
+    fprintf(stderr, "%d", ap__options_read_environment());
+}
+
+Test(options, the_environment_is_read_when_there_is_one)
+{
+    struct child_result result;
+    child_run(&result, read_environment, (void *)"cpu_shards:3");
+    cr_assert_str_eq(result.text, "1= 0 0 2097152 262144 3\n0");
+}
