@@ -16,6 +16,7 @@
 #include "heap/page_heap.h"
 
 #include "heap/free_spans.h"
+#include "meta/meta.h"
 #include "os/check.h"
 #include "os/lock.h"
 #include "os/os.h"
@@ -200,7 +201,8 @@ static void note_peak_locked(void)
 static bool grow_by_locked(size_t granules)
 {
     if (granules > ap__region_granules_left() ||
-        !ap__os_limits_allow(granules << AP_PAGE_HEAP_GRANULE_SHIFT, ap__region_unused_bytes())) {
+        !ap__os_limits_allow(granules << AP_PAGE_HEAP_GRANULE_SHIFT,
+                             ap__region_unused_bytes() + ap__meta_reserved_bytes())) {
         return false;
     }
     struct ap__span *span = ap__span_record_take();

@@ -159,7 +159,11 @@ size_t ap__region_granules_left(void)
 
 size_t ap__region_unused_bytes(void)
 {
-    return ap__region_granules_left() << AP_PAGE_HEAP_GRANULE_SHIFT;
+    size_t unused = (granules_reserved << AP_PAGE_HEAP_GRANULE_SHIFT) - ap__region_usable_bytes();
+    for (int i = 0; i < MAP_COUNT; i++) {
+        unused -= maps[i].usable_bytes;
+    }
+    return unused;
 }
 
 size_t ap__region_usable_bytes(void)

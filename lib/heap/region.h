@@ -51,7 +51,7 @@ size_t ap__region_grow(size_t granules);
 /* Granules that growth could still add. */
 size_t ap__region_granules_left(void);
 
-/* Reserved bytes that are not usable yet. */
+/* Reserved bytes that are not usable yet, of granules and of maps. */
 size_t ap__region_unused_bytes(void);
 
 /* Bytes made usable for spans so far, the maps not counted. */

@@ -4,8 +4,9 @@
  *
  *   mapping:  | guard page | pieces ... | untouched rest ... | guard page |
  *
- * Mappings grow from 64 KiB to 1 MiB, so that a small process keeps a small footprint and a large one
- * few mappings. The rest of a mapping that is too small for a request is left: at most one
+ * They are cut off one reservation, in order, and made usable; when there is none (any more), each is
+ * a mapping of its own. They grow from 64 KiB to 1 MiB, so that a small process keeps a small footprint
+ * and a large one makes few system calls. The rest of a mapping that is too small for a request is left: at most one
  * request's size per mapping. Free pieces are linked through their first word; nothing but this file
  * sees a free piece.
  */
@@ -29,6 +30,12 @@ _Static_assert(AP_CACHE_LINE == 1 << PIECE_SHIFT_MIN, "pieces are aligned to cac
 #define MAPPING_BYTES_MIN ((size_t)64 << 10)
 #define MAPPING_BYTES_MAX ((size_t)1 << 20)
 
+/* Address space for records: more than the records of a full region need (a 64th of it). Under a limit
+ * on address space, the same part of the limit. */
+#define RESERVE_BYTES_MAX ((size_t)16 << 30)
+#define RESERVE_BYTES_MIN ((size_t)512 << 10)
+#define RESERVE_LIMIT_DIVISOR 64
+
 struct free_piece {
     struct free_piece *next;
 };
@@ -40,6 +47,9 @@ static char *rest;        /* untouched part of the newest mapping */
 static size_t rest_bytes; /* of it */
 static size_t next_mapping_bytes = MAPPING_BYTES_MIN;
 static size_t mapped_bytes;
+static char *reserved;        /* what is left of the reservation */
+static size_t reserved_bytes; /* of it */
+static bool reservation_tried;
 
 struct ap__lock *ap__meta_lock(void)
 {
@@ -58,22 +68,61 @@ size_t ap__meta_size(size_t size_bytes)
     return (size_t)1 << piece_shift(size_bytes);
 }
 
+static void reserve_locked(void)
+{
+    reservation_tried = true;
+    size_t limit = ap__os_address_space_limit();
+    size_t most = limit == SIZE_MAX ? RESERVE_BYTES_MAX
+                                    : ap__min(limit / RESERVE_LIMIT_DIVISOR, RESERVE_BYTES_MAX);
+    for (size_t bytes = ap__align_down(most, ap__os_page_size());
+         bytes >= RESERVE_BYTES_MIN && reserved == NULL; bytes /= 2) {
+        reserved = ap__os_reserve(bytes);
+        reserved_bytes = reserved != NULL ? bytes : 0;
+    }
+}
+
+/* Inaccessible address space: of the reservation, or else a mapping of its own. */
+static char *take_addresses_locked(size_t bytes)
+{
+    if (!reservation_tried) {
+        reserve_locked();
+    }
+    if (bytes > reserved_bytes) {
+        return ap__os_reserve(bytes);
+    }
+    char *taken = reserved;
+    reserved += bytes;
+    reserved_bytes -= bytes;
+    return taken;
+}
+
+/* Usable zero pages between two inaccessible ones. */
+static char *map_locked(size_t bytes)
+{
+    size_t guard = ap__os_page_size();
+    char *mapping = take_addresses_locked(bytes + 2 * guard);
+    if (mapping == NULL) {
+        return NULL;
+    }
+    if (!ap__os_commit(mapping + guard, bytes)) {
+        /* Of the reservation this leaves a hole, which nobody comes back to. */
+        (void)ap__os_unmap(mapping, bytes + 2 * guard);
+        return NULL;
+    }
+    mapped_bytes += bytes;
+    return mapping + guard;
+}
+
 /* A new mapping with room for `bytes`; what is left of the old one is given up. */
 static bool map_more_locked(size_t bytes)
 {
-    size_t guard = ap__os_page_size();
     size_t usable = ap__max(next_mapping_bytes, bytes);
-    char *mapping = ap__os_reserve(usable + 2 * guard);
+    char *mapping = map_locked(usable);
     if (mapping == NULL) {
         return false;
     }
-    if (!ap__os_commit(mapping + guard, usable)) {
-        (void)ap__os_unmap(mapping, usable + 2 * guard);
-        return false;
-    }
-    rest = mapping + guard;
+    rest = mapping;
     rest_bytes = usable;
-    mapped_bytes += usable;
     next_mapping_bytes = ap__min(next_mapping_bytes * 2, MAPPING_BYTES_MAX);
     return true;
 }
@@ -115,10 +164,26 @@ void ap__meta_give(void *piece, size_t size_bytes)
     ap__lock_release(&lock);
 }
 
+void *ap__meta_map(size_t size_bytes)
+{
+    ap__lock_take(&lock);
+    void *pages = map_locked(ap__align_up(size_bytes, ap__os_page_size()));
+    ap__lock_release(&lock);
+    return pages;
+}
+
 size_t ap__meta_mapped_bytes(void)
 {
     ap__lock_take(&lock);
     size_t bytes = mapped_bytes;
+    ap__lock_release(&lock);
+    return bytes;
+}
+
+size_t ap__meta_reserved_bytes(void)
+{
+    ap__lock_take(&lock);
+    size_t bytes = reserved_bytes;
     ap__lock_release(&lock);
     return bytes;
 }

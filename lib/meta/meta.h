@@ -2,8 +2,10 @@
 /*
  * meta.h: memory for the allocator's own records.
  *
- * Does: hands out zeroed, cache-line aligned pieces whose sizes are powers of two, from mappings of
+ * Does: hands out zeroed, cache-line aligned pieces whose sizes are powers of two, from address space of
  * their own with inaccessible pages on both sides; takes pieces back into free lists by size.
+ * The address space is reserved once: under a limit on it that is set later the kernel refuses every new
+ * mapping, and the heap must go on working within the limit.
  * Does not: unmap anything, ever. So a record's address stays readable for the life of the process,
  * which lock-free readers rely on.
  * Callers: any layer above, holding any lock (the lock here is a leaf).
@@ -26,10 +28,16 @@ void ap__meta_give(void *piece, size_t size_bytes);
 /* What a request is rounded up to. */
 size_t ap__meta_size(size_t size_bytes);
 
+/* Zero pages for an array of records larger than a piece can be. NULL: no memory. */
+void *ap__meta_map(size_t size_bytes);
+
 /* Bytes mapped for records; for statistics. */
 size_t ap__meta_mapped_bytes(void);
 
 #define AP_META_SIZE_MAX ((size_t)1 << 20)
+
+/* Address space that is reserved for records and not in use. */
+size_t ap__meta_reserved_bytes(void);
 
 struct ap__lock;
 struct ap__lock *ap__meta_lock(void); /* for fork only */

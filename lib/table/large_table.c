@@ -86,6 +86,7 @@
 
 #include "base/bits.h"
 #include "base/hash.h"
+#include "meta/meta.h"
 #include "os/check.h"
 #include "os/os.h"
 
@@ -317,7 +318,12 @@ static unsigned capacity_log2_of(const struct table *t)
 /* NULL if the kernel has no memory. Nobody else knows the table yet. */
 static struct table *map_table(unsigned capacity_log2)
 {
-    struct table *t = (struct table *)ap__os_map(table_bytes(capacity_log2));
+    size_t bytes = table_bytes(capacity_log2);
+    struct table *t = (struct table *)ap__os_map(bytes);
+    if (t == NULL) {
+        /* Under a limit on address space set at run time, only what is reserved already can be had. */
+        t = (struct table *)ap__meta_map(bytes);
+    }
     if (t == NULL) {
         return NULL;
     }

@@ -182,9 +182,37 @@ static bool survives(enum os_faults_call call)
     return refused;
 }
 
-Test(meta, a_refused_mapping_is_null_and_the_next_request_succeeds)
+Test(meta, without_address_space_there_is_nothing_and_later_there_is)
 {
-    cr_assert(survives(OS_FAULTS_MMAP));
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    cr_assert_null(ap__meta_take(64));
+    cr_assert_null(ap__meta_map(1));
+    os_faults_reset();
+    cr_assert_not_null(ap__meta_take(64));
+    cr_assert_not_null(ap__meta_map(1));
+}
+
+Test(meta, a_refused_reservation_is_halved)
+{
+    os_faults_fail_nth(OS_FAULTS_MMAP, 1);
+    cr_assert_not_null(ap__meta_take(64));
+    cr_assert_gt(ap__meta_reserved_bytes(), (size_t)1 << 32);
+}
+
+Test(meta, what_is_reserved_serves_when_new_mappings_are_refused)
+{
+    cr_assert_not_null(ap__meta_take(64));
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    for (int i = 0; i < 100; i++) {
+        unsigned char *piece = ap__meta_take(AP_META_SIZE_MAX);
+        cr_assert_not_null(piece);
+        cr_assert(is_zero(piece, AP_META_SIZE_MAX));
+    }
+    size_t large = 5 * AP_META_SIZE_MAX + 3;
+    unsigned char *pages = ap__meta_map(large);
+    cr_assert_not_null(pages);
+    cr_assert(is_zero(pages, large));
+    memset(pages, 1, large);
 }
 
 Test(meta, a_refused_protection_is_null_and_the_next_request_succeeds)
@@ -199,7 +227,7 @@ Test(meta, small_pieces_are_still_there_when_the_kernel_has_no_more)
 {
     void *small = ap__meta_take(64);
     cr_assert_not_null(small);
-    os_faults_fail_always(OS_FAULTS_MMAP);
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
     cr_assert_null(ap__meta_take(AP_META_SIZE_MAX));
     cr_assert_not_null(ap__meta_take(64), "from the rest of the mapping");
     ap__meta_give(small, 64);

@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "os/os.h"
+#include "meta/meta.h"
 #include "support/os_faults.h"
 #include "table/large_table.h"
 
@@ -353,9 +354,11 @@ Test(large_table, survives_the_failure_of_any_growth)
     uint32_t next = 0;
     for (unsigned growth = 1; growth <= 8; growth++) {
         os_faults_fail_nth(OS_FAULTS_MMAP, 1);
+        os_faults_fail_always(OS_FAULTS_MPROTECT); /* the second source: what is reserved already */
         while (ap__large_table_insert(address_in_row(next), next)) {
             next++;
         }
+        os_faults_reset();
         cr_assert_eq(stats().tables_mapped, growth - 1);
         check_missing(address_in_row(next));
         insert(address_in_row(next), next);
@@ -363,6 +366,20 @@ Test(large_table, survives_the_failure_of_any_growth)
         cr_assert_eq(stats().tables_mapped, growth);
     }
     for (uint32_t i = 0; i < next; i++) {
+        check_found(address_in_row(i), i);
+    }
+    cr_assert(ap__large_table_is_valid());
+}
+
+/* Under a limit on address space that was set at run time, no new mapping is to be had. */
+Test(large_table, grows_into_reserved_addresses_where_new_ones_are_refused)
+{
+    cr_assert_not_null(ap__meta_take(64)); /* the reservation is made */
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    for (uint32_t i = 0; i < 4 * FIRST_CAPACITY; i++) {
+        insert(address_in_row(i), i);
+    }
+    for (uint32_t i = 0; i < 4 * FIRST_CAPACITY; i++) {
         check_found(address_in_row(i), i);
     }
     cr_assert(ap__large_table_is_valid());
