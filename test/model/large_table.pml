@@ -4,7 +4,7 @@
  *
  * What is modelled: slot words, the chain of tables, tickets and the root; insert, find, delete and
  * migration, one step for each shared access. All keys have the same home slot, so that they
- * compete, and records are left out, so that words of one key and tag are equal whenever they recur.
+ * compete, and records are left out, so that words of one key and tag are equal when they recur.
  * What is not: orders weaker than sequential consistency (ThreadSanitizer watches those in
  * test/stress), the displacement bound, and want of memory. Migrators are processes of their own,
  * which allows every schedule that operations which help with migration have.
@@ -82,7 +82,7 @@ inline cas(index, seen, new_word, ok)
 #define PEND_COUNTS moved
 #endif
 
-/* Uses t, i, w, p, moved, state. Afterwards state is HIT or MISS; p and w: slot and word of a hit. */
+/* Uses t, i, w, p, moved, state. Afterwards state is HIT or MISS; a hit is word w of slot p. */
 #define SCAN 0
 #define HIT 1
 #define MISS 2
