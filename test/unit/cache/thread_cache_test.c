@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread_cache_test.c: one thread's free lists.
+ * Goal: slow start, bounds, flush of the oldest, the fold, no loss of a block on any path. Method: a
+ * cache of the test's own on a fresh heap; blocks are counted where they come from.
+ */
+#include "cache/thread_cache.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/cache_limits.h"
+#include "central/central_free_list.h"
+#include "central/transfer_cache.h"
+#include "heap/region.h"
+#include "meta/meta.h"
+#include "support/heap_check.h"
+#include "support/os_faults.h"
+
+enum { CLASS_64 = 4, CLASS_LARGEST = AP_CLASS_COUNT - 1, MANY = 4000 };
+
+static struct ap__thread_cache cache;
+
+static void init(size_t thread_bytes_max)
+{
+    cr_assert(ap__region_init((size_t)1 << 30));
+    ap__cache_limits_init(thread_bytes_max, 1 << 30);
+    ap__transfer_init(1, 0);
+    ap__thread_cache_init(&cache);
+}
+
+/* As the hit path and its slow half do it. */
+static void *take(unsigned size_class)
+{
+    struct ap__free_list *list = &cache.lists[size_class];
+    void *p = ap__slot_load(ap__free_list_top(list));
+    if (p == NULL) {
+        return ap__thread_cache_refill(&cache, size_class);
+    }
+    ap__free_list_set_top(list, ap__free_list_top(list) - 1);
+    return p;
+}
+
+static void give(unsigned size_class, void *p)
+{
+    struct ap__free_list *list = &cache.lists[size_class];
+    ap__slot *top = ap__free_list_top(list);
+    if (top == list->full) {
+        ap__thread_cache_overflow(&cache, size_class, p, "free");
+        return;
+    }
+    ap__slot_store(top + 1, p);
+    ap__free_list_set_top(list, top + 1);
+}
+
+static size_t claimed(unsigned size_class)
+{
+    struct ap__central_stats stats;
+    ap__central_stats(size_class, &stats);
+    return stats.claimed;
+}
+
+static void check_bounds(void)
+{
+    size_t capacity_bytes = 0;
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        const struct ap__free_list_info *info = &cache.infos[c];
+        cr_assert_leq(ap__thread_cache_count(&cache, c), info->capacity);
+        cr_assert_leq(info->capacity, info->room);
+        capacity_bytes += info->capacity * (size_t)ap__size_class[c].size;
+    }
+    cr_assert_eq(capacity_bytes, cache.capacity_bytes);
+    cr_assert_leq(capacity_bytes, AP_CACHE_FREE_BYTES + cache.granted_bytes);
+}
+
+Test(thread_cache, refills_double_up_to_a_batch)
+{
+    init(4 << 20);
+    size_t last = 0;
+    size_t expected = ap__cache_limits_initial_refill(CLASS_64);
+    for (int refill = 0; refill < 6; refill++) {
+        cr_assert_not_null(take(CLASS_64));
+        cr_assert_eq(claimed(CLASS_64) - last, expected);
+        last = claimed(CLASS_64);
+        while (ap__thread_cache_count(&cache, CLASS_64) > 0) {
+            cr_assert_not_null(take(CLASS_64));
+        }
+        expected = expected * 2 < 64 ? expected * 2 : 64;
+        check_bounds();
+    }
+}
+
+Test(thread_cache, hands_out_ascending_addresses_and_takes_back_last_first)
+{
+    init(4 << 20);
+    char *a = take(CLASS_64);
+    char *b = take(CLASS_64);
+    cr_assert_eq(b, a + 64);
+    give(CLASS_64, a);
+    give(CLASS_64, b);
+    cr_assert_eq(take(CLASS_64), b);
+    cr_assert_eq(take(CLASS_64), a);
+}
+
+Test(thread_cache, overflow_gives_back_the_oldest_and_keeps_the_newest)
+{
+    static void *blocks[MANY];
+    init(4 << 20);
+    for (int i = 0; i < MANY; i++) {
+        blocks[i] = take(CLASS_64);
+    }
+    for (int i = 0; i < MANY; i++) {
+        give(CLASS_64, blocks[i]);
+        check_bounds();
+    }
+    size_t kept = ap__thread_cache_count(&cache, CLASS_64);
+    cr_assert_leq(kept, ap__cache_limits_capacity_max(CLASS_64));
+    cr_assert_eq(claimed(CLASS_64), kept);
+    for (size_t i = 0; i < kept; i++) {
+        cr_assert_eq(take(CLASS_64), blocks[MANY - 1 - i]);
+    }
+}
+
+Test(thread_cache, without_a_grant_it_stays_within_the_free_allowance)
+{
+    static void *blocks[MANY];
+    init(0);
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c += 5) {
+        for (int i = 0; i < 300; i++) {
+            blocks[i] = take(c);
+            cr_assert_not_null(blocks[i]);
+        }
+        for (int i = 0; i < 300; i++) {
+            give(c, blocks[i]);
+        }
+        check_bounds();
+        cr_assert_eq(cache.granted_bytes, 0);
+    }
+    ap__thread_cache_empty(&cache);
+    ap__central_release_drained();
+    cr_assert_eq(heap_check().small_spans, 0);
+}
+
+Test(thread_cache, blocks_unused_between_two_visits_go_back)
+{
+    static void *blocks[MANY];
+    init(4 << 20);
+    for (int i = 0; i < 200; i++) {
+        blocks[i] = take(CLASS_64);
+    }
+    for (int i = 0; i < 200; i++) {
+        give(CLASS_64, blocks[i]);
+    }
+    size_t before = ap__thread_cache_count(&cache, CLASS_64);
+    /* Slow events of another class: visits come and go while this one is not used. */
+    for (int i = 0; i < MANY; i++) {
+        blocks[i] = take(CLASS_LARGEST);
+    }
+    for (int i = 0; i < MANY; i++) {
+        give(CLASS_LARGEST, blocks[i]);
+    }
+    cr_assert_lt(ap__thread_cache_count(&cache, CLASS_64), before / 8 + 2);
+    check_bounds();
+}
+
+Test(thread_cache, a_fold_hides_nothing_from_the_program)
+{
+    static void *blocks[200];
+    init(4 << 20);
+    for (int i = 0; i < 200; i++) {
+        blocks[i] = take(CLASS_64);
+    }
+    for (int i = 0; i < 200; i++) {
+        give(CLASS_64, blocks[i]);
+    }
+    for (int i = 0; cache.infos[CLASS_64].hidden == 0; i++) {
+        cr_assert_not_null(take(CLASS_LARGEST));
+        cr_assert_lt(i, MANY, "a visit comes some time");
+    }
+    size_t kept = ap__thread_cache_count(&cache, CLASS_64);
+    cr_assert_geq(kept, 200); /* and what the last refill brought too much */
+    cr_assert_gt(cache.infos[CLASS_64].hidden, kept - 200, "the fold hides some of ours");
+    for (size_t i = 0; i < 200; i++) {
+        cr_assert(ap__thread_cache_holds(&cache, CLASS_64, blocks[i]));
+    }
+    for (size_t i = 0; i < 200; i++) {
+        cr_assert_eq(take(CLASS_64), blocks[199 - i], "through the fold, in order");
+    }
+    cr_assert_eq(ap__thread_cache_count(&cache, CLASS_64), kept - 200);
+}
+
+Test(thread_cache, emptying_gives_blocks_arrays_and_grants_back)
+{
+    static void *blocks[MANY];
+    init(4 << 20);
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        for (int i = 0; i < 50; i++) {
+            blocks[i] = take(c);
+        }
+        for (int i = 0; i < 50; i++) {
+            give(c, blocks[i]);
+        }
+    }
+    ap__thread_cache_empty(&cache);
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        cr_assert_eq(claimed(c), 0);
+        cr_assert_eq(cache.infos[c].capacity, 0);
+    }
+    cr_assert_eq(cache.granted_bytes, 0);
+    cr_assert_eq(cache.capacity_bytes, 0);
+    cr_assert_eq(ap__cache_limits_grant(0, 4 << 20), 4 << 20, "all grants are free again");
+    cr_assert_not_null(take(CLASS_64));
+}
+
+Test(thread_cache, without_memory_for_arrays_blocks_still_come_and_go)
+{
+    void *blocks[100];
+    init(4 << 20);
+    blocks[0] = take(CLASS_64); /* the heap has a span */
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    while (ap__meta_take(AP_CACHE_LINE) != NULL) { /* until the rest of its mapping is used up */
+    }
+    for (int i = 1; i < 100; i++) {
+        blocks[i] = take(CLASS_64);
+        cr_assert_not_null(blocks[i]);
+    }
+    for (int i = 0; i < 100; i++) {
+        give(CLASS_64, blocks[i]);
+    }
+    os_faults_reset();
+    ap__thread_cache_empty(&cache);
+    cr_assert_eq(claimed(CLASS_64), 0);
+}
+
+Test(thread_cache, no_memory_at_all_is_null)
+{
+    init(4 << 20);
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    cr_assert_null(take(CLASS_64));
+    cr_assert_null(take(CLASS_LARGEST));
+    os_faults_reset();
+    cr_assert_not_null(take(CLASS_64));
+    check_bounds();
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * central_free_list_test.c: the spans of a class, a batch out, a batch in.
+ * Goal: blocks are distinct, fullest spans first, drained spans return, wrong addresses are reported,
+ * partial batches when memory runs out. Method: direct calls on a fresh heap; fatal ones in a child.
+ */
+#include "central/central_free_list.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "heap/page_heap.h"
+#include "support/child.h"
+#include "support/heap_check.h"
+#include "support/os_faults.h"
+
+enum { CLASS_64 = 4, SLOTS_64 = 1024, CLASS_LARGEST = AP_CLASS_COUNT - 1 };
+
+static void init(void)
+{
+    cr_assert(ap__region_init((size_t)1 << 30));
+    cr_assert_eq(ap__size_class[CLASS_64].size, 64);
+    cr_assert_eq(ap__size_class[CLASS_64].slots, SLOTS_64);
+}
+
+static struct ap__central_stats stats(unsigned size_class)
+{
+    struct ap__central_stats figures;
+    ap__central_stats(size_class, &figures);
+    return figures;
+}
+
+static void take_all(unsigned size_class, void **blocks, unsigned count)
+{
+    for (unsigned done = 0; done < count;) {
+        unsigned n = count - done < AP_BATCH_MAX ? count - done : AP_BATCH_MAX;
+        cr_assert_eq(ap__central_take(size_class, blocks + done, n), n);
+        done += n;
+    }
+}
+
+static void give_all(unsigned size_class, void **blocks, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        ap__central_give(size_class, &blocks[i], 1, "free");
+    }
+}
+
+Test(central_free_list, every_class_hands_out_disjoint_blocks_in_address_order)
+{
+    init();
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        void *blocks[AP_BATCH_MAX];
+        unsigned batch = ap__size_class[c].batch;
+        cr_assert_eq(ap__central_take(c, blocks, batch), batch);
+        for (unsigned i = 0; i < batch; i++) {
+            cr_assert(ap__central_is_slot(c, blocks[i]));
+            cr_assert(!ap__central_is_free(c, blocks[i]));
+            memset(blocks[i], (int)c, ap__size_class[c].size);
+            cr_assert(i == 0 ||
+                      (char *)blocks[i] >= (char *)blocks[i - 1] + ap__size_class[c].size);
+        }
+        cr_assert_eq(stats(c).claimed, batch);
+        ap__central_give(c, blocks, batch, "free");
+        cr_assert_eq(stats(c).claimed, 0);
+        cr_assert(ap__central_is_free(c, blocks[0]) || stats(c).spans == 0);
+    }
+    heap_check();
+}
+
+Test(central_free_list, the_fullest_span_is_used_first)
+{
+    static void *blocks[3 * SLOTS_64];
+    init();
+    take_all(CLASS_64, blocks, 3 * SLOTS_64);
+    give_all(CLASS_64, blocks, 900);                      /* first span: nearly empty */
+    give_all(CLASS_64, blocks + SLOTS_64, 20);            /* second: nearly full */
+    give_all(CLASS_64, blocks + 2 * SLOTS_64, 500);       /* third: half */
+    void *next[20];
+    take_all(CLASS_64, next, 20);
+    for (int i = 0; i < 20; i++) {
+        cr_assert_eq(next[i], blocks[SLOTS_64 + i]);
+    }
+    take_all(CLASS_64, next, 1);
+    cr_assert_eq(next[0], blocks[2 * SLOTS_64]);
+}
+
+Test(central_free_list, drained_spans_return_but_one_short_one_is_kept)
+{
+    static void *blocks[3 * SLOTS_64];
+    init();
+    take_all(CLASS_64, blocks, 3 * SLOTS_64);
+    cr_assert_eq(heap_check().small_spans, 3);
+    give_all(CLASS_64, blocks, 3 * SLOTS_64);
+    cr_assert_eq(heap_check().small_spans, 1);
+    cr_assert_eq(stats(CLASS_64).spans, 1);
+    ap__central_release_drained();
+    cr_assert_eq(heap_check().small_spans, 0);
+    take_all(CLASS_LARGEST, blocks, 1);
+    give_all(CLASS_LARGEST, blocks, 1);
+    cr_assert_eq(heap_check().small_spans, 0);
+}
+
+Test(central_free_list, a_batch_is_partial_when_memory_runs_out)
+{
+    init();
+    void *blocks[AP_BATCH_MAX];
+    cr_assert_eq(ap__central_take(CLASS_64, blocks, 1), 1);
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    unsigned total = 1;
+    unsigned got;
+    while ((got = ap__central_take(CLASS_64, blocks, AP_BATCH_MAX)) == AP_BATCH_MAX) {
+        total += got;
+    }
+    total += got;
+    cr_assert_eq(total % SLOTS_64, 0, "spans are used to their last slot");
+    cr_assert_eq(ap__central_take(CLASS_64, blocks, AP_BATCH_MAX), 0);
+    cr_assert_eq(stats(CLASS_64).claimed, total);
+    ap__central_give(CLASS_64, blocks, got, "free");
+    os_faults_reset();
+    cr_assert_eq(ap__central_take(CLASS_64, blocks, AP_BATCH_MAX), AP_BATCH_MAX);
+}
+
+struct misuse {
+    void *pointers[2];
+    unsigned count;
+};
+
+static void give_wrong(void *misuse)
+{
+    struct misuse *wrong = misuse;
+    ap__central_give(CLASS_64, wrong->pointers, wrong->count, "free");
+}
+
+static void expect_report(struct misuse wrong, const void *named, const char *cause)
+{
+    struct child_result result;
+    child_run(&result, give_wrong, &wrong);
+    char expected[200];
+    snprintf(expected, sizeof expected, "apmalloc: free(%p): %s\n", named, cause);
+    cr_assert_eq(result.signal, SIGABRT);
+    cr_assert_str_eq(result.text, expected);
+}
+
+Test(central_free_list, what_is_no_claimed_block_is_reported)
+{
+    init();
+    void *blocks[4];
+    take_all(CLASS_64, blocks, 4);
+    char *p = blocks[1];
+    expect_report((struct misuse){{p, p}, 2}, p, "double free");
+    expect_report((struct misuse){{p + 16, NULL}, 1}, p + 16, "pointer into the middle of a block");
+    char *never = (char *)blocks[3] + 64;
+    expect_report((struct misuse){{never, NULL}, 1}, never, "double free");
+    void *other;
+    take_all(CLASS_64 + 1, &other, 1);
+    expect_report((struct misuse){{other, NULL}, 1}, other,
+                  "double free, or a pointer that was never allocated");
+    ap__central_give(CLASS_64, blocks, 4, "free"); /* the lists here are unharmed */
+}

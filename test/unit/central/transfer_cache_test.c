@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * transfer_cache_test.c: batches of addresses between threads.
+ * Goal: last in, first out; bounded; off when its bound is 0; sharded. Method: made-up addresses,
+ * which the transfer cache must never touch.
+ */
+#include "central/transfer_cache.h"
+
+#include <criterion/criterion.h>
+
+#include "support/os_faults.h"
+
+enum { CLASS = 10, BATCH = 64 };
+
+static void *fake(uintptr_t i)
+{
+    return (void *)(0xdead000000000000u + i);
+}
+
+static void fill(void **blocks, unsigned count, uintptr_t from)
+{
+    for (unsigned i = 0; i < count; i++) {
+        blocks[i] = fake(from + i);
+    }
+}
+
+Test(transfer_cache, gives_back_what_came_last)
+{
+    void *blocks[BATCH];
+    ap__transfer_init(1, 1 << 20);
+    cr_assert_eq(ap__transfer_take(CLASS, blocks, BATCH), 0);
+    fill(blocks, BATCH, 0);
+    cr_assert(ap__transfer_give(CLASS, blocks, BATCH));
+    fill(blocks, 3, 1000);
+    cr_assert(ap__transfer_give(CLASS, blocks, 3));
+    cr_assert_eq(ap__transfer_count(CLASS), BATCH + 3);
+    cr_assert(ap__transfer_holds(CLASS, fake(7)) && !ap__transfer_holds(CLASS, fake(999)));
+    cr_assert(!ap__transfer_holds(CLASS + 1, fake(7)));
+    cr_assert_eq(ap__transfer_take(CLASS, blocks, 4), 4);
+    cr_assert_eq(blocks[0], fake(BATCH - 1));
+    cr_assert_eq(blocks[1], fake(1000));
+    cr_assert_eq(blocks[3], fake(1002));
+    cr_assert_eq(ap__transfer_take(CLASS, blocks, BATCH), BATCH - 1);
+    cr_assert_eq(ap__transfer_count(CLASS), 0);
+}
+
+Test(transfer_cache, is_bounded_in_bytes_but_has_room_for_two_batches)
+{
+    void *blocks[BATCH];
+    fill(blocks, BATCH, 0);
+    ap__transfer_init(1, 64 << 10);
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        unsigned batch = ap__size_class[c].batch;
+        unsigned kept = 0;
+        while (ap__transfer_give(c, blocks, batch)) {
+            kept += batch;
+            cr_assert_leq(kept, 1 << 16);
+        }
+        cr_assert_geq(kept, 2 * batch);
+        cr_assert(kept == 2 * batch || kept * (size_t)ap__size_class[c].size <= 64 << 10);
+        cr_assert_eq(ap__transfer_count(c), kept);
+    }
+}
+
+Test(transfer_cache, a_bound_of_0_turns_it_off)
+{
+    void *block = fake(1);
+    ap__transfer_init(1, 0);
+    cr_assert(!ap__transfer_give(CLASS, &block, 1));
+    cr_assert_eq(ap__transfer_take(CLASS, &block, 1), 0);
+}
+
+Test(transfer_cache, without_memory_for_its_array_it_refuses)
+{
+    void *block = fake(1);
+    ap__transfer_init(1, 1 << 20);
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    cr_assert(!ap__transfer_give(CLASS, &block, 1));
+    os_faults_reset();
+    cr_assert(ap__transfer_give(CLASS, &block, 1));
+}
+
+Test(transfer_cache, draining_empties_every_shard)
+{
+    void *blocks[BATCH];
+    ap__transfer_init(8, 1 << 20);
+    cr_assert_eq(ap__transfer_shards(), 8);
+    fill(blocks, BATCH, 0);
+    cr_assert(ap__transfer_give(CLASS, blocks, BATCH));
+    unsigned drained = 0;
+    unsigned got;
+    while ((got = ap__transfer_drain(CLASS, blocks, 10)) != 0) {
+        drained += got;
+    }
+    cr_assert_eq(drained, BATCH);
+    ap__transfer_init(1000, 1 << 20);
+    cr_assert_eq(ap__transfer_shards(), AP_TRANSFER_SHARDS_MAX);
+    ap__transfer_init(0, 1 << 20);
+    cr_assert_geq(ap__transfer_shards(), 1);
+}
