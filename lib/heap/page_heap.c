@@ -249,20 +249,8 @@ static void *map_outside(size_t bytes, size_t alignment)
     if (__builtin_add_overflow(bytes, alignment, &padded)) {
         return NULL;
     }
-    char *mapping = ap__os_map(padded);
-    if (mapping == NULL) {
-        return NULL;
-    }
-    char *aligned = (char *)ap__align_up((uintptr_t)mapping, alignment);
-    size_t head = (size_t)(aligned - mapping);
-    size_t tail = padded - head - bytes;
-    if (head != 0) {
-        (void)ap__os_unmap(mapping, head);
-    }
-    if (tail != 0) {
-        (void)ap__os_unmap(aligned + bytes, tail);
-    }
-    return aligned;
+    void *mapping = ap__os_map(padded);
+    return mapping == NULL ? NULL : ap__os_trim_to_alignment(mapping, padded, bytes, alignment);
 }
 
 /* Free of a small block outside the region must find its span: every granule is in the table. */

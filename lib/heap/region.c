@@ -58,20 +58,8 @@ static char *reserve_aligned(size_t size_bytes)
 {
     size_t padded = size_bytes + REGION_ALIGNMENT;
     char *start = ap__os_reserve(padded);
-    if (start == NULL) {
-        return NULL;
-    }
-    char *aligned = (char *)ap__align_up((uintptr_t)start, REGION_ALIGNMENT);
-    size_t head = (size_t)(aligned - start);
-    size_t tail = padded - head - size_bytes;
-    /* What cannot be unmapped stays reserved: address space only. */
-    if (head != 0) {
-        (void)ap__os_unmap(start, head);
-    }
-    if (tail != 0) {
-        (void)ap__os_unmap(aligned + size_bytes, tail);
-    }
-    return aligned;
+    return start == NULL ? NULL
+                         : ap__os_trim_to_alignment(start, padded, size_bytes, REGION_ALIGNMENT);
 }
 
 static size_t map_bytes(const struct map *map, size_t granules)

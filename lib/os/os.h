@@ -24,6 +24,14 @@ void *ap__os_map(size_t size_bytes);
 /* Gives address space back; `false` if the kernel refused (the range is then still mapped). */
 bool ap__os_unmap(void *address, size_t size_bytes);
 
+/*
+ * Cuts a fresh mapping of at least size + alignment bytes down to `size_bytes` at a multiple of
+ * `alignment` (a power of two, at least a page), whose address it returns. What the kernel will not
+ * take back stays mapped and unused.
+ */
+void *ap__os_trim_to_alignment(void *mapping, size_t mapped_bytes, size_t size_bytes,
+                               size_t alignment);
+
 /* Makes a part of a reservation readable and writable; its pages read as zero. */
 bool ap__os_commit(void *address, size_t size_bytes);
 

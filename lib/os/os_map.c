@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "base/bits.h"
 #include "os/os.h"
 
 /* Fresh private memory at `address` (NULL: anywhere). */
@@ -39,6 +40,22 @@ bool ap__os_unmap(void *address, size_t size_bytes)
     bool done = munmap(address, size_bytes) == 0;
     errno = saved_errno;
     return done;
+}
+
+void *ap__os_trim_to_alignment(void *mapping, size_t mapped_bytes, size_t size_bytes,
+                               size_t alignment)
+{
+    char *start = mapping;
+    char *aligned = (char *)ap__align_up((uintptr_t)start, alignment);
+    size_t head = (size_t)(aligned - start);
+    size_t tail = mapped_bytes - head - size_bytes;
+    if (head != 0) {
+        (void)ap__os_unmap(start, head);
+    }
+    if (tail != 0) {
+        (void)ap__os_unmap(aligned + size_bytes, tail);
+    }
+    return aligned;
 }
 
 static bool protect(void *address, size_t size_bytes, int protection)

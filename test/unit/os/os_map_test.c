@@ -109,6 +109,19 @@ Test(os_map, mapped_memory_is_zero_and_writable)
     cr_assert(faults(read_byte, p));
 }
 
+Test(os_map, a_mapping_is_trimmed_to_an_aligned_part)
+{
+    const size_t size = 5 * 4096, alignment = (size_t)1 << 21;
+    char *mapping = ap__os_map(size + alignment);
+    cr_assert_not_null(mapping);
+    char *aligned = ap__os_trim_to_alignment(mapping, size + alignment, size, alignment);
+    cr_assert_eq((uintptr_t)aligned % alignment, 0);
+    cr_assert(aligned >= mapping && aligned + size <= mapping + size + alignment);
+    aligned[0] = aligned[size - 1] = 1;
+    cr_assert(faults(write_byte, aligned + size), "the tail is gone");
+    cr_assert(aligned == mapping || faults(write_byte, aligned - 1), "the head is gone");
+}
+
 Test(os_map, a_part_of_a_reservation_is_made_usable)
 {
     char *p = ap__os_reserve(PAGES * page);
