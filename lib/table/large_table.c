@@ -53,17 +53,19 @@
  *
  * Guarantees, cited by letter in the code.
  *   A  At most one word counts for a key: LIVE or FROZEN anywhere, or PEND if the key is MOVED in
- * the table just before. B  A slot that is not EMPTY never becomes EMPTY. So what was reachable by
- * probing stays so. C  The displacement bound of a table is raised before an entry that needs it is
- * written. D  `next` is set before the first slot of a table is closed or frozen, and never
- * changes. E  A table receives PEND of one key at most once: it has one predecessor, the key is
- * frozen there once, and whoever inserts it again has seen `next` (D). So a migrator's CAS on its
- * PEND cannot succeed on a later word that only looks the same. All other words that can recur mean
- * the same whenever they recur. F  Only the root is migrated, and its successor becomes the root
- * after its last block. So no table receives PEND while its own slots are being closed. G  A table
- * always has room for what is to be moved into it; see overloaded(). H  Tables are never unmapped
- * once linked. So no reader needs a grace period, and none is waited for. Capacities double, so all
- * retired tables together are smaller than the newest.
+ *      the table just before.
+ *   B  A slot that is not EMPTY never becomes EMPTY. So what was reachable by probing stays so.
+ *   C  The displacement bound of a table is raised before an entry that needs it is written.
+ *   D  `next` is set before the first slot of a table is closed or frozen, and never changes.
+ *   E  A table receives PEND of one key at most once: it has one predecessor, the key is frozen
+ *      there once, and whoever inserts it again has seen `next` (D). So a migrator's CAS on its PEND
+ *      cannot succeed on a later word that only looks the same. All other words that can recur mean
+ *      the same whenever they recur.
+ *   F  Only the root is migrated, and its successor becomes the root after its last block. So no
+ *      table receives PEND while its own slots are being closed.
+ *   G  A table always has room for what is to be moved into it; see overloaded().
+ *   H  Tables are never unmapped once linked. So no reader needs a grace period, and none is waited
+ *      for. Capacities double, so all retired tables together are smaller than the newest.
  *
  * Progress. Look-ups are wait-free. Deletes are wait-free up to their share of the migration;
  * that and inserts are lock-free: a failed CAS means that another thread's succeeded. A thread
@@ -89,6 +91,7 @@
 #include "meta/meta.h"
 #include "os/check.h"
 #include "os/os.h"
+#include "table/slot_word.h"
 
 /* --- what a test build may define before it includes this file --- */
 
@@ -104,70 +107,6 @@
 #ifndef AP_TABLE_FIRST_LOG2
 #define AP_TABLE_FIRST_LOG2 9
 #endif
-
-/* --- slot words --- */
-
-typedef _Atomic uint64_t slot_t;
-
-#define TAG_BITS 2
-#define RECORD_BITS 22
-#define GRANULE_SHIFT (TAG_BITS + RECORD_BITS)
-#define TAG_MASK ((UINT64_C(1) << TAG_BITS) - 1)
-#define RECORD_MASK ((UINT64_C(1) << RECORD_BITS) - 1)
-
-_Static_assert(GRANULE_SHIFT + AP__LARGE_TABLE_KEY_BITS == 64, "the fields fill the word");
-_Static_assert(AP__LARGE_TABLE_RECORDS_MAX == RECORD_MASK + 1, "a record's index fits its field");
-_Static_assert(sizeof(uintptr_t) == 8, "addresses have more bits than a 32-bit system's");
-_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a slot is changed by one instruction");
-
-/* Words without an address. */
-#define EMPTY UINT64_C(0)
-#define TOMB UINT64_C(1)
-#define CLOSED UINT64_C(2)
-
-/* Words with an address. */
-enum tag { TAG_LIVE, TAG_FROZEN, TAG_MOVED, TAG_PEND };
-
-static inline uint64_t make_word(uint64_t granule, uint32_t record)
-{
-    return granule << GRANULE_SHIFT | (uint64_t)record << TAG_BITS | TAG_LIVE;
-}
-
-static inline uint64_t with_tag(uint64_t word, enum tag tag)
-{
-    return (word & ~TAG_MASK) | (uint64_t)tag;
-}
-
-/* 0 for EMPTY, TOMB and CLOSED. */
-static inline uint64_t granule_of(uint64_t word)
-{
-    return word >> GRANULE_SHIFT;
-}
-
-static inline uint32_t record_of(uint64_t word)
-{
-    return (uint32_t)(word >> TAG_BITS & RECORD_MASK);
-}
-
-/* Meaningful for words with an address. */
-static inline enum tag tag_of(uint64_t word)
-{
-    return (enum tag)(word & TAG_MASK);
-}
-
-static inline bool is_free(uint64_t word)
-{
-    return word == EMPTY || word == TOMB;
-}
-
-/* Whether a slot in this state shows that its table is being migrated. */
-static inline bool is_closing(uint64_t word)
-{
-    if (granule_of(word) == 0) {
-        return word == CLOSED;
-    }
-    return tag_of(word) == TAG_FROZEN || tag_of(word) == TAG_MOVED;
-}
 
 /* Look-ups are asked about any word a program may pass to free(). Granule 0 must not match TOMB. */
 static inline bool is_key(uintptr_t address)
