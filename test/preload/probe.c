@@ -79,7 +79,7 @@ static void plain(void)
     printf("threads %zu\n", (size_t)churn_in_threads());
     fflush(stdout);
     pid_t pid = fork();
-    int status;
+    int status = 0;
     if (pid == 0)
         _exit(churn_in_threads() != 0 ? 5 : 6);
     if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
