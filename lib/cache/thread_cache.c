@@ -260,7 +260,7 @@ static unsigned next_refill(struct ap__thread_cache *cache, unsigned size_class)
     struct ap__free_list_info *info = &cache->infos[size_class];
     size_t batch = ap__size_class[size_class].batch;
     size_t wanted = info->refill == 0 ? ap__cache_limits_initial_refill(size_class)
-                                      : ap__min(2u * info->refill, batch);
+                                      : ap__min((size_t)2 * info->refill, batch);
     if (wanted > info->capacity + 1u) { /* one block goes straight to the program */
         (void)grow(cache, size_class, (unsigned)batch);
     }

@@ -33,7 +33,8 @@ struct central {
     size_t spans;
     size_t claimed; /* blocks */
 } AP_CACHE_ALIGNED;
-_Static_assert(sizeof(struct central) == 2 * AP_CACHE_LINE, "one pair of cache lines a class");
+_Static_assert(sizeof(struct central) == (size_t)2 * AP_CACHE_LINE,
+               "one pair of cache lines a class");
 
 static struct central centrals[AP_CLASS_COUNT] = {
     [0 ... AP_CLASS_COUNT - 1] = {.lock = AP_LOCK_INIT(AP__RANK_CENTRAL)}};
