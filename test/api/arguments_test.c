@@ -54,8 +54,7 @@ static void expect_too_large(const struct entry_points *e, size_t size)
 Test(arguments, size_0_yields_distinct_blocks_that_can_be_freed)
 {
     enum { EACH = 20 };
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         void *blocks[(ALLOCATORS + 1) * EACH];
         unsigned n = 0;
         for (unsigned i = 0; i < EACH; i++) {
@@ -84,8 +83,7 @@ Test(arguments, size_0_yields_distinct_blocks_that_can_be_freed)
 
 Test(arguments, size_0_blocks_are_writable_as_far_as_their_usable_size)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         void *a = e->malloc(0), *b = e->malloc(0);
         size_t n = e->usable_size(a);
         fill(b, e->usable_size(b), 2);
@@ -101,8 +99,7 @@ Test(arguments, size_0_blocks_are_writable_as_far_as_their_usable_size)
 
 Test(arguments, sizes_above_ptrdiff_max_fail_with_enomem)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         const size_t sizes[] = {SIZE_MAX,
                                 (size_t)-8,
                                 (size_t)-2,
@@ -118,8 +115,7 @@ Test(arguments, sizes_above_ptrdiff_max_fail_with_enomem)
 
 Test(arguments, the_16_kib_below_size_max_and_above_ptrdiff_max_fail)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < (1 << 14); i += 1 + i / 64) {
             expect_too_large(e, SIZE_MAX - i);
             expect_too_large(e, (size_t)PTRDIFF_MAX + 1 + i);
@@ -135,8 +131,7 @@ Test(arguments, the_16_kib_below_size_max_and_above_ptrdiff_max_fail)
 
 Test(arguments, every_multiple_of_2_to_the_50_fails)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t k = 1; k < (1 << 14); k++) {
             warm_up(e);
             errno = 0;
@@ -164,8 +159,7 @@ Test(arguments, products_that_overflow_fail_with_enomem)
         {SIZE_MAX / 16 + 1, 16},
         {SIZE_MAX, SIZE_MAX}, /* wraps to 1 */
     };
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
             size_t count = pairs[i][0], size = pairs[i][1];
             warm_up(e);
@@ -194,8 +188,7 @@ Test(arguments, good_size_of_an_impossible_size_is_0)
 Test(arguments, a_failed_realloc_leaves_the_block)
 {
     static const size_t sizes[] = {16, 100, 4096, 200 << 10, 300 << 10, 2 << 20};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             void *p = e->malloc(sizes[i]);
             cr_assert_not_null(p);
@@ -216,8 +209,7 @@ Test(arguments, a_failed_realloc_leaves_the_block)
 Test(arguments, realloc_to_0_frees_and_returns_null)
 {
     static const size_t sizes[] = {0, 16, 4096, 256 << 10, 1 << 20};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         e->free(e->malloc(1));
         size_t before = ap_mallinfo2().uordblks;
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -238,8 +230,7 @@ Test(arguments, realloc_to_0_frees_and_returns_null)
 
 Test(arguments, realloc_of_null_allocates)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         void *p = e->realloc(NULL, 1000);
         cr_assert_not_null(p);
         cr_assert_geq(e->usable_size(p), 1000);
@@ -255,8 +246,7 @@ Test(arguments, realloc_of_null_allocates)
 Test(arguments, aligned_alloc_refuses_what_is_no_power_of_two)
 {
     static const size_t wrong[] = {0, 3, 65, 24, 0x300, 4097, SIZE_MAX};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
             errno = 0;
             cr_assert_null(e->aligned_alloc(wrong[i], 64), "alignment %zu", wrong[i]);
@@ -267,8 +257,7 @@ Test(arguments, aligned_alloc_refuses_what_is_no_power_of_two)
 
 Test(arguments, aligned_alloc_accepts_small_alignments_and_sizes_that_are_no_multiple)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t alignment = 1; alignment <= 64; alignment *= 2) {
             void *p = e->aligned_alloc(alignment, 65);
             cr_assert_not_null(p);
@@ -281,8 +270,7 @@ Test(arguments, aligned_alloc_accepts_small_alignments_and_sizes_that_are_no_mul
 
 Test(arguments, aligned_alloc_of_an_impossible_alignment_and_size_fails)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         errno = 0;
         expect_enomem(e, "aligned_alloc", 64, e->aligned_alloc(SIZE_MAX / 2 + 1, 64));
         errno = 0;
@@ -295,8 +283,7 @@ Test(arguments, aligned_alloc_of_an_impossible_alignment_and_size_fails)
 Test(arguments, posix_memalign_returns_einval_and_leaves_the_result_alone)
 {
     static const size_t wrong[] = {0, 1, 2, 4, 24, 0x300, (size_t)-1, 12, 4095};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
             void *p = &p;
             errno = STALE_ERRNO;
@@ -309,8 +296,7 @@ Test(arguments, posix_memalign_returns_einval_and_leaves_the_result_alone)
 Test(arguments, posix_memalign_returns_enomem_sets_errno_and_leaves_the_result_alone)
 {
     static const size_t sizes[] = {SIZE_MAX, (size_t)-8, (size_t)PTRDIFF_MAX + 1, (size_t)1 << 50};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             void *p = &p;
             errno = 0;
@@ -324,8 +310,7 @@ Test(arguments, posix_memalign_returns_enomem_sets_errno_and_leaves_the_result_a
 Test(arguments, memalign_rounds_other_alignments_up_to_a_power_of_two)
 {
     static const size_t given[] = {0, 1, 3, 17, 24, 100, 0x300, 5000, 70000};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
             size_t rounded = 16;
             while (rounded < given[i]) {
@@ -341,8 +326,7 @@ Test(arguments, memalign_rounds_other_alignments_up_to_a_power_of_two)
 
 Test(arguments, memalign_of_extreme_arguments_fails_as_documented)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         size_t page = (size_t)sysconf(_SC_PAGESIZE);
         errno = 0;
         cr_assert_null(e->memalign((size_t)-1, page));
@@ -361,8 +345,7 @@ Test(arguments, huge_alignments_are_kept_or_fail_with_enomem)
 {
     static const unsigned shifts[] = {12, 13, 16, 17, 20, 21, 24, 30, 32, 36, 40, 46, 62, 63};
     static const size_t sizes[] = {0, 1, 100, 5000, 70000, 300 << 10, 3 << 20};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof shifts / sizeof shifts[0]; i++) {
             for (size_t j = 0; j < sizeof sizes / sizeof sizes[0]; j++) {
                 size_t alignment = (size_t)1 << shifts[i];
@@ -385,8 +368,7 @@ Test(arguments, huge_alignments_are_kept_or_fail_with_enomem)
 
 Test(arguments, a_freed_huge_alignment_can_be_had_again_and_again)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         void *first = e->memalign(GIB, 100);
         if (first == NULL) {
             continue; /* little address space */
@@ -402,8 +384,7 @@ Test(arguments, a_freed_huge_alignment_can_be_had_again_and_again)
 
 Test(arguments, valloc_and_pvalloc_of_impossible_sizes_fail)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         size_t page = (size_t)sysconf(_SC_PAGESIZE);
         const size_t sizes[] = {(size_t)-1, (size_t)-page, (size_t)-page + 1,
                                 (size_t)PTRDIFF_MAX - 1, (size_t)PTRDIFF_MAX + 1};
@@ -418,8 +399,7 @@ Test(arguments, valloc_and_pvalloc_of_impossible_sizes_fail)
 
 Test(arguments, valloc_is_page_aligned_and_pvalloc_whole_pages)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         size_t page = (size_t)sysconf(_SC_PAGESIZE);
         for (size_t size = 0; size <= 3 * page; size += 5) {
             void *v = e->valloc(size), *p = e->pvalloc(size);
@@ -440,8 +420,7 @@ Test(arguments, valloc_is_page_aligned_and_pvalloc_whole_pages)
 
 Test(arguments, null_is_nothing_to_free_and_has_no_usable_bytes)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         errno = STALE_ERRNO;
         e->free(NULL);
         e->cfree(NULL);
@@ -456,8 +435,7 @@ Test(arguments, null_is_nothing_to_free_and_has_no_usable_bytes)
 
 Test(arguments, every_form_of_free_frees)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         e->free(e->malloc(100));
         size_t before = ap_mallinfo2().uordblks;
         for (size_t size = 1; size <= 400000; size = size * 3 / 2 + 7) {
@@ -482,8 +460,7 @@ Test(arguments, mallopt_knows_glibcs_parameters_and_no_others)
                                 M_MMAP_THRESHOLD, M_MMAP_MAX,       M_CHECK_ACTION,
                                 M_PERTURB,        M_ARENA_TEST,     M_ARENA_MAX};
     static const int unknown[] = {12345, -12345, 100, INT32_MAX, INT32_MIN};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
             cr_assert_eq(e->mallopt(known[i], 64), 1, "parameter %d", known[i]);
         }

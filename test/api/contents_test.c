@@ -37,8 +37,7 @@ static size_t class_sizes(size_t sizes[SIZES_MAX], bool with_large)
 
 Test(contents, every_block_is_aligned_to_16)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         static void *blocks[4097];
         for (size_t size = 1; size <= 4096; size++) {
             blocks[size] = e->malloc(size);
@@ -56,8 +55,7 @@ Test(contents, every_block_is_aligned_to_16)
 Test(contents, usable_size_is_at_least_what_was_asked_for_and_can_be_written)
 {
     enum { NEIGHBOURS = 3 };
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t size = 0; size <= 300 * KIB; size += 1 + size / 37) {
             for (unsigned which = 0; which < ALLOCATORS; which++) {
                 void *blocks[NEIGHBOURS];
@@ -119,8 +117,7 @@ Test(contents, small_waste_is_at_most_an_eighth)
 
 Test(contents, alignments_are_kept_for_all_sizes)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t alignment = 16; alignment <= 64 * KIB; alignment *= 2) {
             for (size_t size = 1; size <= 300 * KIB; size = size * 2 + 3) {
                 void *blocks[3];
@@ -146,8 +143,7 @@ Test(contents, calloc_is_zero_for_every_class_after_dirty_reuse)
     enum { BLOCKS = 8 };
     size_t sizes[SIZES_MAX];
     size_t n = class_sizes(sizes, true);
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < n; i++) {
             void *blocks[BLOCKS];
             for (unsigned b = 0; b < BLOCKS; b++) {
@@ -175,8 +171,7 @@ Test(contents, calloc_is_zero_where_blocks_of_other_sizes_were)
     /* Dirty spans travel between classes and to large objects and back. */
     static const size_t sizes[] = {48, 4 * KIB, 200 * KIB, 700 * KIB, 3 * MIB, 16, 1 * MIB};
     enum { BYTES = 12 << 20 };
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             size_t count = BYTES / sizes[i];
             void **blocks = e->malloc(count * sizeof *blocks);
@@ -201,8 +196,7 @@ Test(contents, calloc_is_zero_where_blocks_of_other_sizes_were)
 
 Test(contents, calloc_is_zero_after_a_large_block_grew_and_was_freed)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t size = 300 * KIB; size < 40 * MIB; size *= 3) {
             char *p = e->malloc(size);
             cr_assert_not_null(p);
@@ -247,8 +241,7 @@ Test(contents, realloc_keeps_the_prefix_between_all_classes)
 {
     size_t sizes[SIZES_MAX];
     size_t n = class_sizes(sizes, false);
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < n; i++) {
             for (size_t j = 0; j < n; j++) {
                 expect_prefix_kept(e, sizes[i], sizes[j]);
@@ -265,8 +258,7 @@ Test(contents, realloc_keeps_the_prefix_to_from_and_between_large_objects)
         1,         16,      5000,        200 * KIB, LARGEST_SMALL, 256 * KIB + 1,
         300 * KIB, 1 * MIB, 1 * MIB + 1, 5 * MIB,   33 * MIB};
     enum { N = sizeof sizes / sizeof sizes[0] };
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < N; i++) {
             for (size_t j = 0; j < N; j++) {
                 expect_prefix_kept(e, sizes[i], sizes[j]);
@@ -277,8 +269,7 @@ Test(contents, realloc_keeps_the_prefix_to_from_and_between_large_objects)
 
 Test(contents, realloc_to_the_usable_size_does_not_move)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t size = 1; size <= 3 * MIB; size += 1 + size / 50) {
             char *p = e->malloc(size);
             size_t usable = e->usable_size(p);
@@ -296,8 +287,7 @@ Test(contents, realloc_to_the_usable_size_does_not_move)
 
 Test(contents, a_large_block_grows_step_by_step_without_loss)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         size_t size = 1;
         char *p = e->malloc(size);
         fill(p, size, 6);
@@ -326,8 +316,7 @@ Test(contents, a_large_block_grows_step_by_step_without_loss)
 Test(contents, many_large_blocks_grow_in_turn_without_loss)
 {
     enum { BLOCKS = 12, ROUNDS = 12 };
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         char *blocks[BLOCKS];
         size_t sizes[BLOCKS];
         for (unsigned b = 0; b < BLOCKS; b++) {
@@ -355,8 +344,7 @@ Test(contents, many_large_blocks_grow_in_turn_without_loss)
 
 Test(contents, realloc_of_an_over_aligned_block_keeps_the_contents)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t alignment = 32; alignment <= 4 * MIB; alignment *= 4) {
             static const size_t steps[] = {10, 1000, 70000, 300 << 10, 2 << 20, 500, 5 << 20};
             char *p = e->aligned_alloc(alignment, steps[0]);
@@ -379,8 +367,7 @@ Test(contents, realloc_of_a_small_block_with_a_huge_alignment_is_large_enough)
 {
     static const size_t from[] = {1, 100, 5000, 70000};
     static const size_t to[] = {10, 3000, 46614, 200 * KIB, LARGEST_SMALL, 300 * KIB};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t alignment = 4 * KIB; alignment <= 4 * MIB; alignment *= 4) {
             for (size_t i = 0; i < sizeof from / sizeof from[0]; i++) {
                 for (size_t j = 0; j < sizeof to / sizeof to[0]; j++) {
@@ -401,8 +388,7 @@ Test(contents, realloc_of_a_small_block_with_a_huge_alignment_is_large_enough)
 
 Test(contents, reallocarray_keeps_the_prefix)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         char *p = e->reallocarray(NULL, 10, 10);
         fill(p, 100, 8);
         p = e->reallocarray(p, 1000, 1000);

@@ -24,8 +24,7 @@ enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
 Test(errno_, free_leaves_it_alone)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             void *blocks[5];
             for (int b = 0; b < 5; b++) {
@@ -46,8 +45,7 @@ Test(errno_, free_leaves_it_alone)
 
 Test(errno_, success_leaves_it_alone)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (int round = 0; round < 3; round++) {
             for (size_t i = 0; i < SIZES; i++) {
                 for (unsigned which = 0; which < ALLOCATORS; which++) {
@@ -71,8 +69,7 @@ Test(errno_, success_leaves_it_alone)
 
 Test(errno_, questions_and_maintenance_leave_it_alone)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         void *p = e->malloc(64 * MIB);
         memset(p, 1, 64 * MIB);
         e->free(p);
@@ -93,8 +90,7 @@ Test(errno_, every_null_has_a_reason)
 {
     static const size_t impossible[] = {SIZE_MAX, (size_t)PTRDIFF_MAX + 1, PTRDIFF_MAX,
                                         (size_t)1 << 60, (size_t)1 << 50};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof impossible / sizeof impossible[0]; i++) {
             for (unsigned which = 0; which < ALLOCATORS; which++) {
                 errno = STALE_ERRNO;
@@ -133,8 +129,7 @@ static void *exhaust_mappings(size_t *size)
 Test(errno_, free_with_all_mappings_in_use_leaves_it_alone_and_keeps_the_memory_usable)
 {
     enum { BLOCKS = 64 };
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         void *blocks[BLOCKS], *small[BLOCKS];
         size_t size;
         for (unsigned b = 0; b < BLOCKS; b++) {
@@ -183,8 +178,7 @@ Test(errno_, free_with_all_mappings_in_use_leaves_it_alone_and_keeps_the_memory_
 
 Test(errno_, free_and_trim_of_locked_pages_leave_it_alone)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         size_t size = 2 * MIB;
         char *p = e->malloc(size);
         memset(p, 0xAB, size);

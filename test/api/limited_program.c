@@ -118,8 +118,7 @@ static void expect_reuse(const struct entry_points *e)
 
 static void run_started(size_t at_least)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (unsigned which = 0; which < ALLOCATORS; which++) {
             struct link *chain = NULL;
             size_t bytes = exhaust(e, which, &chain, which + 1);

@@ -51,8 +51,7 @@ static size_t live_bytes(const struct entry_points *e)
 Test(statistics, live_bytes_follow_small_blocks_exactly)
 {
     static const size_t sizes[] = {1, 16, 100, 1000, 5000, 40 * KIB, 256 * KIB};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             static void *blocks[BLOCKS];
             size_t count = sizes[i] > KIB * 8 ? 100 : BLOCKS;
@@ -82,8 +81,7 @@ Test(statistics, live_bytes_follow_small_blocks_exactly)
 Test(statistics, live_bytes_follow_large_objects)
 {
     static const size_t sizes[] = {300 * KIB, 1 * MIB, 1 * MIB + 1, 20 * MIB};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             struct ap_mallinfo2 before = e->mallinfo2();
             void *p = e->malloc(sizes[i]);
@@ -109,8 +107,7 @@ Test(statistics, live_bytes_follow_large_objects)
 
 Test(statistics, figures_fit_together)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         static void *blocks[BLOCKS];
         for (int round = 0; round < 3; round++) {
             for (size_t b = 0; b < BLOCKS; b++) {
@@ -143,8 +140,7 @@ Test(statistics, both_sets_of_names_tell_the_same)
 
 Test(statistics, mallinfo_is_mallinfo2_in_ints)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         void *p = e->malloc(1 * MIB);
         struct ap_mallinfo narrow = e->mallinfo();
         struct ap_mallinfo2 wide = e->mallinfo2();
@@ -158,8 +154,7 @@ Test(statistics, mallinfo_is_mallinfo2_in_ints)
 
 Test(statistics, four_gibibytes_do_not_wrap)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         enum { PIECES = 6 };
         void *pieces[PIECES];
         size_t before = live_bytes(e);
@@ -205,8 +200,7 @@ static void *hold_blocks(void *argument)
 
 Test(statistics, live_bytes_include_those_of_other_threads)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         static struct other_thread other;
         pthread_t thread;
         other.e = e;
@@ -264,8 +258,7 @@ Test(statistics, idle_thread_has_no_cached_blocks)
 
 Test(statistics, trim_gives_a_large_block_back_to_the_kernel)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         char *p = e->malloc(256 * MIB);
         cr_assert_not_null(p);
         memset(p, 1, 256 * MIB);
@@ -287,8 +280,7 @@ Test(statistics, trim_gives_a_large_block_back_to_the_kernel)
 Test(statistics, trim_gives_freed_small_blocks_back_to_the_kernel)
 {
     enum { COUNT = 256 << 10 };
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         static void *blocks[COUNT];
         for (size_t b = 0; b < COUNT; b++) {
             blocks[b] = e->malloc(500);
@@ -414,8 +406,7 @@ Test(statistics, the_xml_checker_knows_good_from_bad)
 
 Test(statistics, malloc_info_writes_well_formed_xml)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         char *small = e->malloc(100), *large = e->malloc(2 * MIB);
         static char text[1 << 20];
         FILE *stream = tmpfile();
@@ -436,8 +427,7 @@ Test(statistics, malloc_info_writes_well_formed_xml)
 
 Test(statistics, malloc_info_knows_no_options)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         errno = 0;
         cr_assert_eq(e->malloc_info(1, stderr), -1);
         cr_assert_eq(errno, EINVAL);
@@ -449,8 +439,7 @@ Test(statistics, malloc_info_knows_no_options)
 
 Test(statistics, malloc_info_reports_a_stream_that_fails)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         FILE *stream = fopen("/dev/full", "w");
         cr_assert_not_null(stream);
         (void)setvbuf(stream, NULL, _IONBF, 0);
@@ -472,8 +461,7 @@ static void print_stats(void *set)
 
 Test(statistics, malloc_stats_writes_lines_of_text_to_standard_error)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         struct child_result result;
         child_run(&result, print_stats, (void *)e);
         cr_assert_eq(result.signal, 0);
@@ -522,8 +510,7 @@ static void run_cancelled_thread(void *set)
 
 Test(statistics, no_function_is_a_cancellation_point)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         struct child_result result;
         child_run(&result, run_cancelled_thread, (void *)e);
         cr_assert_eq(result.status, 0, "%s: status %d", e->set, result.status);

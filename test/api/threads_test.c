@@ -402,8 +402,7 @@ Test(threads, deferred_cancellation_between_calls_harms_nothing)
 
 static void *use_everything(void *unused)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (unsigned i = 0; i < ALLOCATORS; i++) {
             use_heap(e, i);
         }

@@ -73,8 +73,7 @@ static void go_on_after_overwrite(const struct misuse *m)
 Test(corruption, whatever_is_written_into_free_blocks_the_allocator_goes_on)
 {
     static const size_t sizes[] = {16, 48, 1000};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             for (size_t how = 0; how < 4; how++) {
                 expect_no_misuse((struct misuse){
@@ -115,8 +114,7 @@ static void run_into_the_neighbours(const struct misuse *m)
 
 Test(corruption, overflows_reach_no_metadata)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         expect_no_misuse((struct misuse){.e = e, .body = run_into_the_neighbours, .size = 48});
         expect_no_misuse((struct misuse){.e = e, .body = run_into_the_neighbours, .size = 4096});
     }
@@ -169,8 +167,7 @@ enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
 Test(corruption, a_size_that_cannot_be_the_blocks_is_reported)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             size_t usable = ap_good_size(sizes[i]);
             const size_t wrong_sizes[] = {usable + 1,  2 * usable,    10 * MIB,
@@ -207,8 +204,7 @@ Test(corruption, a_sized_delete_of_the_wrong_type_damages_nothing)
 
 Test(corruption, a_size_of_the_same_class_is_accepted)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             struct misuse m = {
                 .e = e, .body = free_with_size, .size = sizes[i], .offset = sizes[i] - 1};
@@ -231,8 +227,7 @@ static void free_shrunk_in_place(const struct misuse *m)
 
 Test(corruption, the_size_of_the_last_realloc_is_accepted)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             expect_no_misuse(
                 (struct misuse){.e = e, .body = free_shrunk_in_place, .size = sizes[i]});
@@ -264,8 +259,7 @@ static void delete_with_alignment(const struct misuse *m)
 Test(corruption, an_alignment_that_cannot_be_the_blocks_is_reported)
 {
     static const size_t alignments[] = {0, 3, 48, 65, SIZE_MAX, (size_t)1 << 47, (size_t)1 << 63};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             for (size_t a = 0; a < sizeof alignments / sizeof alignments[0]; a++) {
                 struct misuse m = {
@@ -287,8 +281,7 @@ Test(corruption, an_aligned_delete_of_the_wrong_type_damages_nothing)
 
 Test(corruption, a_size_too_large_for_the_aligned_block_is_reported)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         static const size_t too_large[] = {1 * MIB, PTRDIFF_MAX, SIZE_MAX};
         for (size_t i = 0; i < sizeof too_large / sizeof too_large[0]; i++) {
             struct misuse m = {
@@ -312,8 +305,7 @@ static void free_aligned_right(const struct misuse *m)
 
 Test(corruption, right_alignments_and_sizes_are_accepted)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             expect_no_misuse((struct misuse){.e = e, .body = free_aligned_right, .size = sizes[i]});
         }

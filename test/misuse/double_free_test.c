@@ -32,8 +32,7 @@ static unsigned cause_at_once(size_t size)
 static void expect_for_all_sizes(void (*body)(const struct misuse *), const char *function,
                                  bool at_once)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             expect_misuse((struct misuse){.e = e, .body = body, .size = sizes[i]}, function,
                           at_once ? cause_at_once(sizes[i]) : LATE);
@@ -180,8 +179,7 @@ Test(double_free, a_freed_block_is_found_by_every_function_that_takes_one)
     static const char *const functions[] = {
         "cfree",   "free_sized", "free_aligned_sized", "realloc",
         "realloc", "realloc",    "reallocarray",       "malloc_usable_size"};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             for (size_t f = 0; f < sizeof functions / sizeof functions[0]; f++) {
                 const char *function =
@@ -241,8 +239,7 @@ static void free_live_image(const struct misuse *m)
 
 Test(double_free, a_live_block_that_looks_like_a_free_one_can_be_freed)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             expect_no_misuse((struct misuse){.e = e, .body = free_live_image, .size = sizes[i]});
         }
@@ -266,8 +263,7 @@ static void issue_again(const struct misuse *m)
 
 Test(double_free, a_block_issued_again_shows_nothing_of_the_mark)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; sizes[i] <= 256 * KIB; i++) {
             expect_no_misuse((struct misuse){.e = e, .body = issue_again, .size = sizes[i]});
         }
@@ -295,8 +291,7 @@ static void overflow_into_freed_neighbour(const struct misuse *m)
 
 Test(double_free, of_a_block_whose_first_byte_a_neighbour_cleared_is_found)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         expect_misuse((struct misuse){.e = e, .body = overflow_into_freed_neighbour, .size = 48},
                       "free", DOUBLE_FREE);
         expect_misuse((struct misuse){.e = e, .body = overflow_into_freed_neighbour, .size = 1000},
@@ -335,8 +330,7 @@ static void free_the_new_owners_block(const struct misuse *m)
 
 Test(double_free, after_re_issue_does_not_crash_the_allocator)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             expect_misuse_or_success(
                 (struct misuse){.e = e, .body = free_the_new_owners_block, .size = sizes[i]});
@@ -430,8 +424,7 @@ static void two_at_once(const struct misuse *m)
 
 Test(double_free, by_two_threads_at_the_same_instant_is_found)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             for (int round = 0; round < 15; round++) {
                 expect_misuse((struct misuse){.e = e, .body = two_at_once, .size = sizes[i]}, NULL,
@@ -445,8 +438,7 @@ Test(double_free, of_a_large_object_by_two_threads_at_once_has_exactly_one_loser
 {
     /* The loser reports; had both lost, or both won, the report would be missing or the
      * heap damaged. */
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (int round = 0; round < 60; round++) {
             expect_misuse((struct misuse){.e = e, .body = two_at_once, .size = 1 * MIB}, "free",
                           NOT_LIVE);
@@ -483,8 +475,7 @@ static void free_races_with_realloc(const struct misuse *m)
 Test(double_free, a_free_that_races_with_realloc_neither_hangs_nor_crashes)
 {
     static const size_t racing[] = {100, 4 * KIB, 300 * KIB, 2 * MIB};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof racing / sizeof racing[0]; i++) {
             for (int round = 0; round < 15; round++) {
                 expect_misuse_or_success(

@@ -80,8 +80,7 @@ static void expect_all_report(const struct entry_points *e, void *p, unsigned ca
 
 Test(pointers, addresses_that_no_block_can_have_are_misaligned)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         expect_all_report(e, (void *)(uintptr_t)1, MISALIGNED);
         expect_all_report(e, (void *)UINTPTR_MAX, MISALIGNED);
     }
@@ -95,8 +94,7 @@ static void free_at_offset(const struct misuse *m)
 
 Test(pointers, offsets_1_to_15_are_misaligned_at_once)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             for (size_t offset = 1; offset < 16; offset++) {
                 expect_misuse(
@@ -138,8 +136,7 @@ static void free_inside_and_end_thread_body(const struct misuse *m)
 Test(pointers, every_16_byte_step_inside_a_small_block_is_found)
 {
     static const size_t small[] = {32, 48, 112, 640, 4 * KIB};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof small / sizeof small[0]; i++) {
             size_t steps = small[i] / 16, stride = steps > 40 ? 7 : 1;
             for (size_t step = 1; step < steps; step += stride) {
@@ -154,8 +151,7 @@ Test(pointers, every_16_byte_step_inside_a_small_block_is_found)
 
 Test(pointers, steps_inside_the_largest_small_block_are_found)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t offset = 16; offset < 256 * KIB; offset = offset * 2 + 48) {
             expect_misuse(
                 (struct misuse){.e = e, .body = free_inside, .size = 256 * KIB, .offset = offset},
@@ -169,8 +165,7 @@ Test(pointers, steps_inside_a_large_object_are_found_at_once)
     /* Only the first and the last granule of a span are known to be its own. */
     static const size_t offsets[] = {16,        32,      4 * KIB,  64 * KIB,
                                      128 * KIB, 1 * MIB, 32 * MIB, 64 * MIB - 16};
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof offsets / sizeof offsets[0]; i++) {
             expect_misuse(
                 (struct misuse){
@@ -182,8 +177,7 @@ Test(pointers, steps_inside_a_large_object_are_found_at_once)
 
 Test(pointers, an_interior_pointer_is_found_when_the_program_just_goes_on)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         expect_misuse((struct misuse){.e = e,
                                       .body = free_inside_and_end_thread_body,
                                       .size = 4 * KIB,
@@ -206,8 +200,7 @@ static void ask_usable_size_inside(const struct misuse *m)
 
 Test(pointers, realloc_and_usable_size_of_an_interior_pointer_are_found_at_once)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 1; i < SIZES; i++) {
             struct misuse m = {.e = e, .body = realloc_inside, .size = sizes[i], .offset = 1 * KIB};
             expect_misuse(m, "realloc", INTERIOR);
@@ -229,8 +222,7 @@ static void free_neighbour_slot(const struct misuse *m)
 
 Test(pointers, a_slot_that_was_never_handed_out_is_found)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         /* Classes of which nobody else has a live block beside ours. */
         static const size_t small[] = {2500, 7000, 20000, 50000};
         for (size_t i = 0; i < sizeof small / sizeof small[0]; i++) {
@@ -252,8 +244,7 @@ static void free_far_away(const struct misuse *m)
 
 Test(pointers, pointers_4_kib_and_1_gib_beyond_a_block_are_found)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             struct misuse m = {.e = e, .body = free_far_away, .size = sizes[i], .offset = 4 * KIB};
             expect_misuse(m, NULL, INTERIOR | DOUBLE_FREE | NOT_LIVE);
@@ -265,8 +256,7 @@ Test(pointers, pointers_4_kib_and_1_gib_beyond_a_block_are_found)
 
 Test(pointers, addresses_in_the_unused_part_of_the_heap_were_never_allocated)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         char *p = e->malloc(100);
         char *granule = (char *)((uintptr_t)p & ~(64 * KIB - 1));
         expect_all_report(e, granule + 512 * MIB, NOT_LIVE | FOREIGN);
@@ -293,8 +283,7 @@ static _Alignas(16) const char constant[] = "a literal";
 
 Test(pointers, stack_globals_constants_and_code_are_foreign)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         expect_misuse((struct misuse){.e = e, .body = free_stack_array}, "free", FOREIGN);
         expect_misuse((struct misuse){.e = e, .body = free_alloca}, "free", FOREIGN);
         expect_all_report(e, global, FOREIGN);
@@ -309,8 +298,7 @@ Test(pointers, stack_globals_constants_and_code_are_foreign)
 
 Test(pointers, mapped_pages_are_foreign_and_not_read)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         static const int rights[] = {PROT_READ | PROT_WRITE, PROT_READ, PROT_NONE};
         for (size_t i = 0; i < sizeof rights / sizeof rights[0]; i++) {
             char *p = mmap(NULL, 1 * MIB, rights[i], MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -339,8 +327,7 @@ Test(pointers, high_garbage_is_foreign)
         0x100000000,
         0x4141414141414140,
     };
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof garbage / sizeof garbage[0]; i++) {
             expect_all_report(e, (void *)garbage[i], FOREIGN);
         }
@@ -354,8 +341,7 @@ Test(pointers, a_block_of_libcs_own_malloc_is_foreign)
     if (libc_malloc == NULL) {
         cr_skip_test("this libc does not show its own malloc");
     }
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         expect_all_report(e, libc_malloc(100), FOREIGN);
         expect_all_report(e, libc_malloc(1 * MIB), FOREIGN);
     }
@@ -423,8 +409,7 @@ static void free_null(const struct misuse *m)
 
 Test(pointers, null_is_no_misuse)
 {
-    FOR_EACH_SET(e)
-    {
+    FOR_EACH_SET (e) {
         expect_no_misuse((struct misuse){.e = e, .body = free_null});
     }
 }

@@ -75,9 +75,9 @@ Test(central_free_list, the_fullest_span_is_used_first)
     static void *blocks[3 * SLOTS_64];
     init();
     take_all(CLASS_64, blocks, 3 * SLOTS_64);
-    give_all(CLASS_64, blocks, 900);                      /* first span: nearly empty */
-    give_all(CLASS_64, blocks + SLOTS_64, 20);            /* second: nearly full */
-    give_all(CLASS_64, blocks + 2 * SLOTS_64, 500);       /* third: half */
+    give_all(CLASS_64, blocks, 900);                /* first span: nearly empty */
+    give_all(CLASS_64, blocks + SLOTS_64, 20);      /* second: nearly full */
+    give_all(CLASS_64, blocks + 2 * SLOTS_64, 500); /* third: half */
     void *next[20];
     take_all(CLASS_64, next, 20);
     for (int i = 0; i < 20; i++) {

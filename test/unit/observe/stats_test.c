@@ -74,8 +74,7 @@ static void expect(const struct text *text, const char *format, size_t figure)
 {
     char expected[128];
     snprintf(expected, sizeof expected, format, figure);
-    cr_assert_not_null(strstr(text->bytes, expected), "'%s' is not in:\n%s", expected,
-                       text->bytes);
+    cr_assert_not_null(strstr(text->bytes, expected), "'%s' is not in:\n%s", expected, text->bytes);
 }
 
 Test(stats_print, text_has_every_figure)

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
-#include "os/os.h"
 #include "meta/meta.h"
+#include "os/os.h"
 #include "support/os_faults.h"
 #include "table/large_table.h"
 
