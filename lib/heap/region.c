@@ -19,10 +19,16 @@
 #define REGION_ALIGNMENT ((size_t)2 << 20) /* a huge page, so that chunks can be backed by them */
 #define RESERVE_MIN ((size_t)4 << 20)
 
-/* One section of their own keeps the two on one cache line. */
+/*
+ * One section of their own keeps the two on one cache line. Compilers lay a section's variables out in
+ * the order of their definition or in the reverse one, so the one that brings the alignment, and what
+ * fills the line, stands at an end.
+ */
 #define HOT_PAIR __attribute__((section(".data.ap_region")))
+__attribute__((used, aligned(AP_CACHE_LINE))) static char
+    line_filler[AP_CACHE_LINE - 2 * sizeof(uintptr_t)] HOT_PAIR = {0};
 _Atomic(_Atomic(uint8_t) *) ap__region_class_map HOT_PAIR = NULL;
-size_t ap__region_limit HOT_PAIR __attribute__((aligned(AP_CACHE_LINE))) = 0;
+size_t ap__region_limit HOT_PAIR = 0;
 
 /* One array inside the reservation, made usable from its start as far as needed. */
 struct map {
