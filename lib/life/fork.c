@@ -7,6 +7,10 @@
  * allocate: in the fork window the forking thread passes through its own locks.
  * Parent: all are released. Child: all are made anew, since their other users are gone.
  *
+ * A signal handler may fork when it has interrupted the allocator in the middle of its work. Taking the
+ * other locks then could wait for a thread that waits for ours, so none is taken: such a child can rely
+ * on nothing but async-signal-safe functions anyway, and the parent must go on.
+ *
  * What a child loses: the blocks in the caches of the parent's other threads, and spans those
  * threads were carrying between two layers. Once per fork, bounded by the caches' bounds.
  */
@@ -23,6 +27,9 @@
 #include "table/large_table.h"
 
 static struct ap__lock *init_lock;
+
+/* This thread took all locks in before_fork(). */
+static AP_TLS bool took_locks;
 
 typedef void lock_function(struct ap__lock *lock);
 
@@ -67,19 +74,27 @@ static void for_each_lock(lock_function *function)
 
 static void before_fork(void)
 {
+    took_locks = !ap__lock_is_at_work();
     ap__lock_fork_window_open();
-    for_each_lock(ap__lock_take);
+    if (took_locks) {
+        for_each_lock(ap__lock_take);
+    }
 }
 
 static void after_fork_in_parent(void)
 {
-    for_each_lock(ap__lock_release);
+    if (took_locks) {
+        for_each_lock(ap__lock_release);
+    }
     ap__lock_fork_window_close();
 }
 
 static void after_fork_in_child(void)
 {
     for_each_lock(ap__lock_reset_in_child);
+    if (took_locks) {
+        ap__lock_none_held_in_child();
+    }
     ap__lock_fork_window_close();
     ap__large_table_after_fork_in_child();
     ap__thread_after_fork_in_child();

@@ -18,6 +18,9 @@ _Static_assert(AP__RANK_COUNT < 31, "a bit for each rank and one for the fork wi
  * builds bit r while a lock of rank r is held. */
 static AP_TLS unsigned thread_flags;
 
+/* Locks this thread holds, waits for or is about to release. Volatile: read by its own signal handlers. */
+static AP_TLS volatile unsigned at_work;
+
 static uintptr_t self(void)
 {
     return (uintptr_t)&thread_flags;
@@ -51,6 +54,7 @@ void ap__lock_take(struct ap__lock *lock)
         return;
     }
     AP_ASSERT(in_fork_window() || thread_flags < (1u << lock->rank));
+    at_work++;
     pthread_mutex_lock(&lock->mutex);
     /* relaxed: for this thread's own eyes. */
     atomic_store_explicit(&lock->owner, self(), memory_order_relaxed);
@@ -70,6 +74,17 @@ void ap__lock_release(struct ap__lock *lock)
     }
     atomic_store_explicit(&lock->owner, 0, memory_order_relaxed);
     pthread_mutex_unlock(&lock->mutex);
+    at_work--;
+}
+
+bool ap__lock_is_at_work(void)
+{
+    return at_work != 0;
+}
+
+void ap__lock_none_held_in_child(void)
+{
+    at_work = 0;
 }
 
 void ap__lock_reset_in_child(struct ap__lock *lock)

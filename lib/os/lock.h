@@ -56,8 +56,15 @@ void ap__lock_release(struct ap__lock *lock);
 /* Whether this thread holds the lock. */
 bool ap__lock_is_mine(const struct ap__lock *lock);
 
+/* Whether this thread holds a lock, waits for one or is releasing one: in a signal handler, that it has
+ * interrupted the allocator. */
+bool ap__lock_is_at_work(void);
+
 /* In a forked child, by its only thread: the lock is free again, whoever held it in the parent. */
 void ap__lock_reset_in_child(struct ap__lock *lock);
+
+/* In a forked child whose thread had taken the locks for the fork alone: it holds none any more. */
+void ap__lock_none_held_in_child(void);
 
 /* Between these two, this thread may take locks it holds already, in any order. */
 void ap__lock_fork_window_open(void);

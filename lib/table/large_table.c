@@ -260,7 +260,8 @@ static struct table *map_table(unsigned capacity_log2)
     size_t bytes = table_bytes(capacity_log2);
     struct table *t = (struct table *)ap__os_map(bytes);
     if (t == NULL) {
-        /* Under a limit on address space set at run time, only what is reserved already can be had. */
+        /* Under a limit on address space set at run time, only what is reserved already can be had.
+         * The one lock this file takes; it is a leaf. */
         t = (struct table *)ap__meta_map(bytes);
     }
     if (t == NULL) {
@@ -276,7 +277,8 @@ static struct table *map_table(unsigned capacity_log2)
 /*
  * Makes sure that `t` has a successor: this thread's or another's.
  * @return the successor, or NULL if there is none and no memory for one; then nothing has changed.
- * Progress: wait-free. The loser of a race to append gives its table back to the kernel.
+ * Progress: wait-free, unless map_table() has to ask meta. The loser of a race to append gives its
+ * table back to the kernel.
  */
 static AP_NOINLINE struct table *append_table(struct table *t, unsigned capacity_log2)
 {
@@ -298,7 +300,8 @@ static AP_NOINLINE struct table *append_table(struct table *t, unsigned capacity
                                                 memory_order_acquire)) {
         return fresh;
     }
-    /* A kernel that refuses costs this address space, and nothing depends on it. */
+    /* A kernel that refuses costs this address space, and nothing depends on it. In meta's
+     * reservation this leaves a hole that is not used again. */
     (void)ap__os_unmap(fresh, table_bytes(capacity_log2));
     return next;
 }

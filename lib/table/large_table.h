@@ -4,8 +4,9 @@
  *
  * Does: tells which record describes the object at an address, grows cooperatively, and lets
  * exactly one of several racing deletes of one address win. Does not: know what a record is, own
- * records, take a lock, wait, or give memory back.
- * Callers: any thread, holding any lock, also in a signal handler that interrupted this very code.
+ * records, or give memory back. It takes no lock and waits for nobody, with one exception: an insert
+ * that must grow the table and is refused a mapping asks meta, under meta's lock.
+ * Callers: any thread, holding any lock but meta's.
  * The callers' part: of one address, an insert, the look-ups and one delete follow each other as
  * the program's own use of the pointer orders them. Whoever breaks that (a double free, a foreign
  * pointer) gets "not there" or another thread's answer, never a broken table.
@@ -29,7 +30,8 @@
 /*
  * Adds an address that is not in the table.
  * @return false: the table had to grow and the kernel has no memory; nothing has changed.
- * Progress: lock-free; a constant number of steps unless others take each free slot first.
+ * Progress: lock-free, but for that exception; the steps are as many as the run is long, unless
+ * others take each free slot first.
  * System calls: mmap when the table grows, munmap if another thread grew it at the same moment.
  */
 bool ap__large_table_insert(uintptr_t address, uint32_t record);
