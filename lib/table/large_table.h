@@ -4,8 +4,8 @@
  *
  * Does: tells which record describes the object at an address, grows cooperatively, and lets
  * exactly one of several racing deletes of one address win. Does not: know what a record is, own
- * records, or give memory back. It takes no lock and waits for nobody, with one exception: an insert
- * that must grow the table and is refused a mapping asks meta, under meta's lock.
+ * records, or give memory back. It takes no lock and waits for nobody, with one exception: an
+ * insert that must grow the table and is refused a mapping asks meta, under meta's lock.
  * Callers: any thread, holding any lock but meta's.
  * The callers' part: of one address, an insert, the look-ups and one delete follow each other as
  * the program's own use of the pointer orders them. Whoever breaks that (a double free, a foreign
