@@ -58,9 +58,9 @@
  *   C  The displacement bound of a table is raised before an entry that needs it is written.
  *   D  `next` is set before the first slot of a table is closed or frozen, and never changes.
  *   E  A table receives PEND of one key at most once: it has one predecessor, the key is frozen
- *      there once, and whoever inserts it again has seen `next` (D). So a migrator's CAS on its PEND
- *      cannot succeed on a later word that only looks the same. All other words that can recur mean
- *      the same whenever they recur.
+ *      there once, and whoever inserts it again has seen `next` (D). So a migrator's CAS on its
+ *      PEND cannot succeed on a later word that only looks the same. All other words that can
+ *      recur mean the same whenever they recur.
  *   F  Only the root is migrated, and its successor becomes the root after its last block. So no
  *      table receives PEND while its own slots are being closed.
  *   G  A table always has room for what is to be moved into it; see overloaded().
