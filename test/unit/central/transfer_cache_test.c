@@ -7,7 +7,9 @@
 #include "central/transfer_cache.h"
 
 #include <criterion/criterion.h>
+#include <sched.h>
 
+#include "os/os.h"
 #include "support/os_faults.h"
 
 enum { CLASS = 10, BATCH = 64 };
@@ -78,6 +80,63 @@ Test(transfer_cache, without_memory_for_its_array_it_refuses)
     cr_assert(!ap__transfer_give(CLASS, &block, 1));
     os_faults_reset();
     cr_assert(ap__transfer_give(CLASS, &block, 1));
+}
+
+/* Moves this thread to one of the processors it may use. `false`: there is no such processor. */
+static bool run_on(const cpu_set_t *allowed, int number)
+{
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, allowed) && number-- == 0) {
+            cpu_set_t one;
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            return sched_setaffinity(0, sizeof one, &one) == 0;
+        }
+    }
+    return false;
+}
+
+Test(transfer_cache, processors_have_shards_of_their_own_that_count_together)
+{
+    void *blocks[BATCH];
+    cpu_set_t allowed;
+    cr_assert_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    ap__transfer_init(AP_TRANSFER_SHARDS_MAX, 8 << 20);
+    cr_assert(run_on(&allowed, 0));
+    unsigned first = ap__os_current_cpu() % AP_TRANSFER_SHARDS_MAX;
+    fill(blocks, BATCH, 0);
+    cr_assert(ap__transfer_give(CLASS, blocks, BATCH));
+    if (!run_on(&allowed, 1) || ap__os_current_cpu() % AP_TRANSFER_SHARDS_MAX == first) {
+        cr_skip_test("needs two processors that do not share a shard");
+    }
+    cr_assert_eq(ap__transfer_take(CLASS, blocks, BATCH), 0, "of the other processor");
+    fill(blocks, 5, 1000);
+    cr_assert(ap__transfer_give(CLASS, blocks, 5));
+    cr_assert_eq(ap__transfer_count(CLASS), BATCH + 5);
+    cr_assert(ap__transfer_holds(CLASS, fake(0)) && ap__transfer_holds(CLASS, fake(1000)));
+    cr_assert(run_on(&allowed, 0));
+    cr_assert_eq(ap__transfer_take(CLASS, blocks, BATCH), BATCH);
+    cr_assert_eq(blocks[BATCH - 1], fake(BATCH - 1));
+    cr_assert_eq(ap__transfer_drain(CLASS, blocks, BATCH), 5, "from wherever they are");
+    cr_assert_eq(ap__transfer_count(CLASS), 0);
+}
+
+Test(transfer_cache, the_bound_is_divided_among_the_shards)
+{
+    void *blocks[BATCH];
+    fill(blocks, BATCH, 0);
+    ap__transfer_init(1, 64 << 10);
+    unsigned alone = 0;
+    unsigned batch = ap__size_class[1].batch;
+    while (ap__transfer_give(1, blocks, batch)) {
+        alone += batch;
+    }
+    ap__transfer_init(4, 64 << 10);
+    unsigned shared = 0;
+    while (ap__transfer_give(2, blocks, batch)) { /* 32 bytes: half as many, in a quarter */
+        shared += batch;
+    }
+    cr_assert(alone <= 4096 && shared <= alone / 4, "%u alone, %u in a shard", alone, shared);
 }
 
 Test(transfer_cache, draining_empties_every_shard)

@@ -48,6 +48,55 @@ Test(options, every_type_is_read_without_a_word)
     cr_assert_str_eq(result.text, "= 1 1 3145728 65536 4\n");
 }
 
+struct row {
+    const char *name;
+    const uint64_t *value;
+    uint64_t least;
+    uint64_t most;
+};
+
+#define ROW(name, type, def, least, most, help) {#name, &ap__options.name, (least), (most)},
+static const struct row rows[] = {AP_OPTIONS(ROW)};
+#undef ROW
+
+/* Parses "name:number" for the least and the most, then for numbers beyond them. */
+static void parse_the_ends_of_a_range(void *argument)
+{
+    const struct row *row = argument;
+    const uint64_t numbers[] = {row->most, row->least, row->most + 1, row->least - 1};
+    for (size_t i = 0; i < 4; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "%s:%lu", row->name, numbers[i]);
+        ap__options_parse(text);
+        fprintf(stderr, "(%lu)", *row->value);
+    }
+}
+
+Test(options, every_row_takes_the_ends_of_its_range_and_nothing_beyond)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct child_result result;
+        child_run(&result, parse_the_ends_of_a_range, (void *)&rows[i]);
+        char value[64];
+        snprintf(value, sizeof value, "(%lu)(%lu)", rows[i].most, rows[i].least);
+        cr_assert_not_null(strstr(result.text, value), "%s: %s", rows[i].name, result.text);
+        unsigned warnings = 0;
+        for (const char *at = result.text; (at = strstr(at, "bad value '")) != NULL; at++) {
+            warnings++;
+        }
+        cr_assert_eq(warnings, 2, "%s: %s", rows[i].name, result.text);
+        snprintf(value, sizeof value, "\n(%lu)", rows[i].least);
+        size_t length = strlen(value);
+        cr_assert_str_eq(result.text + result.length - length, value, "it stays as it was");
+    }
+}
+
+Test(options, of_two_values_for_one_key_the_last_counts)
+{
+    cr_assert_str_eq(parse("cpu_shards:2,cache_thread:1M,cpu_shards:7").text,
+                     "= 0 0 1048576 262144 7\n");
+}
+
 Test(options, suffixes_are_powers_of_1024_in_either_case)
 {
     cr_assert_str_eq(parse("cache_thread:2k,transfer_class:1K").text, "= 0 0 2048 1024 0\n");
@@ -58,7 +107,7 @@ Test(options, suffixes_are_powers_of_1024_in_either_case)
 
 Test(options, nothing_and_stray_separators_change_nothing)
 {
-    const char *const texts[] = {NULL, "", ",", ",,,"};
+    const char *const texts[] = {NULL, "", ",", ",,,", ":", ",:,"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         cr_assert_str_eq(parse(texts[i]).text, "= 0 0 2097152 262144 0\n");
     }
@@ -93,7 +142,8 @@ Test(options, values_out_of_range_are_refused)
 
 Test(options, an_unknown_key_is_one_warning_and_the_rest_counts)
 {
-    const char *const keys[] = {"cpu_shard:1", "cpu_shardss:1", "nonsense", ":3", "CPU_SHARDS:1"};
+    const char *const keys[] = {"cpu_shard:1", "cpu_shardss:1", "nonsense",     ":3",
+                                "::",          "CPU_SHARDS:1",  " cpu_shards:1"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         char text[128];
         snprintf(text, sizeof text, "%s,cpu_shards:2", keys[i]);
