@@ -31,6 +31,7 @@ static void add(struct heap_check *sums, const struct ap__span *span)
         break;
     case AP__SPAN_LARGE:
         sums->large_spans++;
+        sums->large_granules += span->granules;
         break;
     case AP__SPAN_SMALL:
         sums->small_spans++;
@@ -63,5 +64,9 @@ struct heap_check heap_check(void)
     cr_assert_eq(stats.free_spans, sums.free_spans);
     cr_assert_eq(stats.free_bytes, sums.free_granules * AP_GRANULE);
     cr_assert_eq(stats.dirty_bytes, sums.dirty_granules * AP_GRANULE);
+    if (stats.usable_bytes == ap__region_usable_bytes()) { /* no span is outside */
+        cr_assert_eq(stats.large_spans, sums.large_spans);
+        cr_assert_eq(stats.large_bytes, sums.large_granules * AP_GRANULE);
+    }
     return sums;
 }

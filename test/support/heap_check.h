@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 struct heap_check {
-    size_t free_spans, free_granules, dirty_granules, large_spans, small_spans;
+    size_t free_spans, free_granules, dirty_granules, large_spans, large_granules, small_spans;
 };
 
 /* Fails the running test where an invariant does not hold. */

@@ -2,12 +2,15 @@
 /*
  * page_heap_test.c: spans taken, given, grown, purged.
  * Goal: best fit, coalescing, alignment, exactness of what is known to be zero, and an unharmed heap
- * whatever the kernel refuses. Method: short sequences with known outcomes, and a random one beside a
- * list of what is held; heap_check() walks the whole heap in between. Seeds are printed.
+ * whatever the kernel refuses. Method: short sequences with known outcomes; a random one beside a model,
+ * an array of granules that is searched from end to end; threads beside a purge. heap_check() walks the
+ * whole heap in between. Seeds are printed.
  */
 #include "heap/page_heap.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +18,10 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "meta/meta.h"
 #include "support/heap_check.h"
 #include "support/os_faults.h"
+#include "table/large_table.h"
 
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
@@ -271,68 +276,405 @@ Test(page_heap, without_any_region_all_spans_are_outside)
     cr_assert_eq(stats().usable_bytes, 0);
 }
 
-enum { HELD_MAX = 120, ROUNDS = 20000, CHECK_EVERY = 97 };
+/* Uses up all records, so that no span can be split. */
+static void exhaust_records(void)
+{
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    while (ap__meta_take(AP_CACHE_LINE) != NULL) {
+    }
+    while (ap__span_record_take() != NULL) {
+    }
+}
+
+Test(page_heap, without_records_exact_fits_are_had_and_all_else_changes_nothing)
+{
+    init(GIB);
+    struct ap__span *spans[6];
+    for (size_t i = 0; i < 6; i++) {
+        spans[i] = take(i == 1 ? 5 : 4);
+    }
+    (void)take(stats().free_bytes / AP_GRANULE); /* nothing else is free */
+    ap__page_heap_give(spans[1]);
+    ap__page_heap_give(spans[3]);
+    exhaust_records();
+    /* What the free spans' own records allow is done before. */
+    struct heap_check before = heap_check();
+    cr_assert_eq(before.free_granules, 9);
+    cr_assert_null(ap__page_heap_take(3, AP_GRANULE, 0));
+    cr_assert_null(ap__page_heap_take(6, AP_GRANULE, 0));
+    cr_assert(!ap__page_heap_extend(spans[2], 5), "the neighbour cannot be split");
+    cr_assert(!ap__page_heap_shorten(spans[4], 1), "the end cannot become a span");
+    cr_assert_eq(spans[2]->granules, 4);
+    cr_assert_eq(spans[4]->granules, 4);
+    struct heap_check after = heap_check();
+    cr_assert_eq(after.free_spans, before.free_spans);
+    cr_assert_eq(after.free_granules, before.free_granules);
+    cr_assert_eq(after.dirty_granules, before.dirty_granules);
+    cr_assert(ap__page_heap_extend(spans[2], 8), "as a whole it can be had");
+    spans[1] = ap__page_heap_take(5, AP_GRANULE, 0);
+    cr_assert_not_null(spans[1]);
+    heap_check();
+    ap__page_heap_give(spans[1]); /* its record comes back with it */
+    os_faults_reset();
+    cr_assert_not_null(ap__page_heap_take(3, AP_GRANULE, 0));
+    heap_check();
+}
+
+Test(page_heap, a_cut_that_lacks_its_second_record_returns_the_first)
+{
+    init(GIB);
+    const size_t alignment = 8 * AP_GRANULE;
+    while (take(1)->start % alignment != 0) {
+    }
+    struct ap__span *span = take(20); /* one granule past a multiple: cut, it has two remains */
+    (void)take(stats().free_bytes / AP_GRANULE);
+    ap__page_heap_give(span);
+    struct ap__span *last_record = ap__span_record_take();
+    exhaust_records();
+    ap__span_record_give(last_record);
+    cr_assert_null(ap__page_heap_take(3, alignment, 0));
+    cr_assert_eq(heap_check().free_granules, 20);
+    cr_assert_not_null(ap__page_heap_take(3, AP_GRANULE, 0), "one record is there");
+    heap_check();
+}
+
+Test(page_heap, moved_pages_are_mapped_afresh_or_stay_dirty)
+{
+    init(GIB);
+    struct ap__span *a = take(4);
+    struct ap__span *wall = take(1);
+    for (int refused = 0; refused < 2; refused++) {
+        size_t first = ap__region_granule_of(a->start);
+        memset((void *)a->start, 7, 4 * AP_GRANULE);
+        a->moved = true;
+        if (refused) {
+            os_faults_fail_always(OS_FAULTS_MMAP);
+        }
+        ap__page_heap_give(a);
+        os_faults_reset();
+        cr_assert_eq(ap__region_count_dirty(first, 4), refused ? 4 : 0);
+        cr_assert_eq(heap_check().dirty_granules, refused ? 4 : 0);
+        a = take(4);
+        cr_assert_eq(ap__region_granule_of(a->start), first);
+        cr_assert(!a->moved);
+        cr_assert_eq(*(char *)a->start, refused ? 7 : 0);
+    }
+    ap__page_heap_give(wall);
+}
+
+Test(page_heap, a_mapping_that_cannot_be_unmapped_gives_its_memory_back)
+{
+    struct ap__span *span = ap__page_heap_take(4, AP_GRANULE, 0);
+    cr_assert(span != NULL && span->outside);
+    char *p = (char *)span->start;
+    memset(p, 1, 4 * AP_GRANULE);
+    os_faults_fail_always(OS_FAULTS_MUNMAP);
+    ap__page_heap_give(span);
+    unsigned char resident = 0;
+    cr_assert_eq(mincore(p, 4096, &resident), 0, "it is still mapped");
+    cr_assert_eq(resident & 1, 0);
+    cr_assert_eq(stats().usable_bytes, 0);
+    os_faults_reset();
+    cr_assert_not_null(ap__page_heap_take(4, AP_GRANULE, 0));
+}
+
+enum { OUTSIDE_GRANULES = 16 };
+
+/* Keys that no mapping has. */
+static uintptr_t fake_key(size_t i)
+{
+    return ((uintptr_t)1 << 50) + i * AP_GRANULE;
+}
+
+Test(page_heap, a_table_that_cannot_take_all_granules_of_an_outside_span_takes_none)
+{
+    struct ap__span *first = ap__page_heap_take(4, AP_GRANULE, 50); /* records are mapped now */
+    cr_assert(first != NULL && first->outside);
+    uint32_t record;
+    size_t count = 0;
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    while (ap__meta_take(AP_CACHE_LINE) != NULL) {
+    }
+    while (ap__large_table_insert(fake_key(count), 0)) {
+        count++;
+    }
+    os_faults_reset();
+    for (size_t i = 0; i < OUTSIDE_GRANULES / 2; i++) {
+        cr_assert(ap__large_table_delete(fake_key(i), &record));
+    }
+    struct ap__large_table_stats before, after;
+    size_t usable;
+    struct ap__span *refused;
+    do { /* the mapping is granted, a larger table is not */
+        ap__large_table_stats(&before);
+        usable = stats().usable_bytes;
+        os_faults_fail_always(OS_FAULTS_MPROTECT);
+        os_faults_fail_nth(OS_FAULTS_MMAP, 2);
+        refused = ap__page_heap_take(OUTSIDE_GRANULES, AP_GRANULE, 50);
+        os_faults_reset();
+    } while (refused != NULL);
+    ap__large_table_stats(&after);
+    cr_assert_eq(after.live, before.live);
+    cr_assert_eq(stats().usable_bytes, usable);
+    cr_assert(ap__large_table_is_valid());
+    struct ap__span *span = ap__page_heap_take(4, AP_GRANULE, 50);
+    cr_assert_not_null(span);
+    cr_assert_eq(ap__page_heap_span_of(span->start + 3 * AP_GRANULE), span);
+    cr_assert_eq(ap__page_heap_span_of(first->start), first);
+}
+
+/* ------------------------------------------------------------ beside a model */
+
+/* MOST: granules of the model; held spans never come near it. */
+enum { HELD_MAX = 100, ROUNDS = 8000, CHECK_EVERY = 37, MOST = 1 << 16 };
+
+static struct ap__span *held[HELD_MAX];
+
+/* By granule of the region: who has it, 0 for nobody; and whether it is known to be zero. */
+static struct {
+    uint8_t owner[MOST];
+    bool clean[MOST];
+    size_t first, limit;
+} model;
 
 static size_t random_below(size_t n)
 {
     return (size_t)rand() % n;
 }
 
-static struct ap__span *take_random(void)
+/* What the heap made usable since the last look. */
+static void model_growth(void)
+{
+    size_t limit = ap__region_limit_granules();
+    cr_assert_lt(limit, MOST);
+    memset(model.clean + model.limit, true, limit - model.limit);
+    model.limit = limit;
+}
+
+/* Start of the shortest run of at least `granules` free ones, the lowest of several; 0: none. */
+static size_t model_best_fit(size_t granules)
+{
+    size_t best = 0;
+    size_t best_length = SIZE_MAX;
+    for (size_t at = model.first; at < model.limit;) {
+        size_t length = 0;
+        while (at + length < model.limit && model.owner[at + length] == 0) {
+            length++;
+        }
+        if (length >= granules && length < best_length) {
+            best = at;
+            best_length = length;
+        }
+        at += length + 1;
+    }
+    return best;
+}
+
+/* A byte at each end of a granule, as a sign of who has it; clean ones must be zero before. */
+static void stamp(size_t granule, uint8_t owner)
+{
+    volatile uint8_t *p = (void *)ap__region_address_of(granule);
+    if (ap__region_is_clean(granule)) {
+        cr_assert_eq(p[0] + p[AP_GRANULE / 2] + p[AP_GRANULE - 1], 0);
+    }
+    p[0] = p[AP_GRANULE - 1] = owner;
+}
+
+static void own(size_t first, size_t granules, uint8_t owner)
+{
+    for (size_t i = first; i < first + granules; i++) {
+        cr_assert_eq(model.owner[i], 0, "nobody else has it");
+        cr_assert_eq(ap__region_is_clean(i), model.clean[i]);
+        model.owner[i] = owner;
+        stamp(i, owner);
+    }
+}
+
+static void disown(size_t first, size_t granules, uint8_t owner)
+{
+    for (size_t i = first; i < first + granules; i++) {
+        const volatile uint8_t *p = (void *)ap__region_address_of(i);
+        cr_assert(p[0] == owner && p[AP_GRANULE - 1] == owner, "nobody else wrote there");
+        cr_assert_eq(model.owner[i], owner);
+        model.owner[i] = 0;
+        model.clean[i] = false;
+    }
+}
+
+static void take_random(size_t slot)
 {
     size_t granules = 1 + random_below(random_below(8) == 0 ? 300 : 12);
     size_t alignment = AP_GRANULE << random_below(random_below(4) == 0 ? 7 : 1);
     unsigned size_class = random_below(2) == 0 ? 0 : 1 + (unsigned)random_below(AP_CLASS_COUNT - 1);
+    size_t wanted = granules + alignment / AP_GRANULE - 1;
+    size_t fit = model_best_fit(wanted);
     struct ap__span *span = ap__page_heap_take(granules, alignment, size_class);
     cr_assert_not_null(span);
-    cr_assert_eq(span->start % alignment, 0);
+    cr_assert_eq(fit == 0, ap__region_limit_granules() != model.limit, "grows if it must, only");
+    model_growth();
+    fit = model_best_fit(wanted);
+    size_t step = alignment / AP_GRANULE;
+    size_t base = ap__region_base() / AP_GRANULE; /* granules are aligned as addresses */
+    cr_assert_eq(ap__region_granule_of(span->start), (base + fit + step - 1) / step * step - base);
+    own(ap__region_granule_of(span->start), granules, (uint8_t)(slot + 1));
     if (size_class == 0) {
         span->large.size_bytes = 1;
     }
-    *(volatile char *)span->start = 1;
-    return span;
+    held[slot] = span;
 }
 
-static void resize_random(struct ap__span *span)
+static void resize_random(size_t slot)
 {
-    size_t granules = 1 + random_below(2 * span->granules);
-    if (granules > span->granules) {
-        (void)ap__page_heap_extend(span, granules);
-    } else if (granules < span->granules) {
+    struct ap__span *span = held[slot];
+    size_t old = span->granules;
+    size_t granules = 1 + random_below(2 * old);
+    size_t end = ap__region_granule_of(span->start) + old;
+    if (granules > old) {
+        size_t room = 0;
+        while (end + room < model.limit && model.owner[end + room] == 0) {
+            room++;
+        }
+        cr_assert_eq(ap__page_heap_extend(span, granules), room >= granules - old);
+        if (room >= granules - old) {
+            own(end, granules - old, (uint8_t)(slot + 1));
+        }
+    } else if (granules < old) {
         cr_assert(ap__page_heap_shorten(span, granules));
+        disown(end - (old - granules), old - granules, (uint8_t)(slot + 1));
     }
 }
 
-Test(page_heap, invariants_hold_through_random_use)
+static void give(size_t slot)
+{
+    struct ap__span *span = held[slot];
+    disown(ap__region_granule_of(span->start), span->granules, (uint8_t)(slot + 1));
+    ap__page_heap_give(span);
+    held[slot] = NULL;
+}
+
+static void purge(void)
+{
+    size_t dirty = 0;
+    for (size_t i = model.first; i < model.limit; i++) {
+        if (model.owner[i] == 0 && !model.clean[i]) {
+            dirty++;
+            model.clean[i] = true;
+        }
+    }
+    cr_assert_eq(ap__page_heap_purge(), dirty * AP_GRANULE);
+}
+
+static void compare_with_model(void)
+{
+    struct heap_check sums = heap_check();
+    size_t unused = 0, dirty = 0, spans = 0;
+    for (size_t i = model.first; i < model.limit; i++) {
+        unused += model.owner[i] == 0;
+        dirty += model.owner[i] == 0 && !model.clean[i];
+    }
+    for (size_t i = 0; i < HELD_MAX; i++) {
+        spans += held[i] != NULL;
+    }
+    cr_assert_eq(sums.free_granules, unused);
+    cr_assert_eq(sums.dirty_granules, dirty);
+    cr_assert_eq(sums.large_spans + sums.small_spans, spans);
+}
+
+Test(page_heap, does_what_the_model_does_through_random_use, .timeout = 100)
 {
     unsigned seed = (unsigned)time(NULL);
     printf("# page_heap: seed %u\n", seed);
     srand(seed);
     init(64 * GIB);
-    static struct ap__span *held[HELD_MAX];
+    model.first = model.limit = ap__region_first_granule();
     for (int round = 0; round < ROUNDS; round++) {
-        size_t i = random_below(HELD_MAX);
-        if (held[i] == NULL) {
-            held[i] = take_random();
-        } else if (held[i]->state == AP__SPAN_LARGE && random_below(3) == 0) {
-            resize_random(held[i]);
+        size_t slot = random_below(HELD_MAX);
+        if (held[slot] == NULL) {
+            take_random(slot);
+        } else if (held[slot]->state == AP__SPAN_LARGE && random_below(3) == 0) {
+            resize_random(slot);
         } else {
-            ap__page_heap_give(held[i]);
-            held[i] = NULL;
+            give(slot);
         }
-        if (random_below(500) == 0) {
-            (void)ap__page_heap_purge();
+        if (random_below(200) == 0) {
+            purge();
         }
         if (round % CHECK_EVERY == 0) {
-            heap_check();
+            compare_with_model();
         }
     }
-    for (size_t i = 0; i < HELD_MAX; i++) {
-        if (held[i] != NULL) {
-            ap__page_heap_give(held[i]);
+    for (size_t slot = 0; slot < HELD_MAX; slot++) {
+        if (held[slot] != NULL) {
+            give(slot);
         }
     }
     cr_assert_eq(heap_check().free_spans, 1);
-    (void)ap__page_heap_purge();
-    cr_assert_eq(heap_check().dirty_granules, 0);
+    purge();
+    compare_with_model();
+}
+
+/* ------------------------------------------------------------ threads */
+
+enum { THREADS = 3, OPERATIONS = 20000, HELD_BY_THREAD = 8 };
+
+static _Atomic(bool) stop;
+static pthread_barrier_t start;
+
+static void take_and_give(unsigned seed)
+{
+    struct ap__span *mine[HELD_BY_THREAD] = {NULL};
+    for (int i = 0; i < OPERATIONS; i++) {
+        size_t k = (size_t)rand_r(&seed) % HELD_BY_THREAD;
+        if (mine[k] != NULL) {
+            cr_assert_eq(*(volatile uintptr_t *)mine[k]->start, (uintptr_t)&mine[k]);
+            ap__page_heap_give(mine[k]);
+        }
+        mine[k] = take(1 + (size_t)rand_r(&seed) % 6);
+        volatile uintptr_t *word = (volatile uintptr_t *)mine[k]->start;
+        if (ap__region_is_clean(ap__region_granule_of(mine[k]->start))) {
+            cr_assert_eq(*word, 0, "known to be zero");
+        }
+        *word = (uintptr_t)&mine[k];
+    }
+    for (size_t k = 0; k < HELD_BY_THREAD; k++) {
+        if (mine[k] != NULL) {
+            ap__page_heap_give(mine[k]);
+        }
+    }
+}
+
+static void *take_and_give_in_thread(void *number)
+{
+    pthread_barrier_wait(&start);
+    take_and_give((unsigned)(uintptr_t)number);
+    return NULL;
+}
+
+static void *purge_until_told(void *unused)
+{
+    pthread_barrier_wait(&start);
+    while (!atomic_load(&stop)) {
+        (void)ap__page_heap_purge();
+    }
+    return unused;
+}
+
+Test(page_heap, a_purge_beside_other_threads_takes_nothing_of_theirs, .timeout = 100)
+{
+    init(GIB);
+    pthread_t threads[THREADS];
+    pthread_t purging;
+    pthread_barrier_init(&start, NULL, THREADS + 1);
+    cr_assert_eq(pthread_create(&purging, NULL, purge_until_told, NULL), 0);
+    for (uintptr_t i = 0; i < THREADS; i++) {
+        cr_assert_eq(pthread_create(&threads[i], NULL, take_and_give_in_thread, (void *)i), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    atomic_store(&stop, true);
+    pthread_join(purging, NULL);
+    cr_assert_eq(heap_check().free_spans, 1);
 }
