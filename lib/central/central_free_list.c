@@ -21,6 +21,7 @@
 enum {
     BUCKETS = 6,
     NO_BUCKET = BUCKETS,
+    BUCKET_MASK = (1 << BUCKETS) - 1,
     KEPT_GRANULES_MAX = 2, /* a drained span longer than this is worth more to other classes */
 };
 
@@ -28,9 +29,9 @@ struct central {
     struct ap__lock lock;
     /* All below: under `lock`. */
     struct ap__span *buckets[BUCKETS];
-    unsigned occupied; /* bit b: bucket b is not empty */
-    unsigned drained;  /* spans whose slots are all free */
-    size_t spans;
+    uint32_t occupied : BUCKETS;     /* bit b: bucket b is not empty */
+    uint32_t drained : 32 - BUCKETS;  /* spans whose slots are all free */
+    uint32_t spans;
     size_t claimed; /* blocks */
 } AP_CACHE_ALIGNED;
 _Static_assert(sizeof(struct central) == (size_t)2 * AP_CACHE_LINE,
@@ -61,7 +62,7 @@ static void list_insert(struct central *central, struct ap__span *span, unsigned
         head->link.previous = span;
     }
     central->buckets[bucket] = span;
-    central->occupied |= 1u << bucket;
+    central->occupied |= (1u << bucket) & BUCKET_MASK;
 }
 
 static void list_remove(struct central *central, struct ap__span *span)
@@ -76,7 +77,7 @@ static void list_remove(struct central *central, struct ap__span *span)
         span->link.next->link.previous = span->link.previous;
     }
     if (central->buckets[bucket] == NULL) {
-        central->occupied &= ~(1u << bucket);
+        central->occupied &= ~(1u << bucket) & BUCKET_MASK;
     }
 }
 

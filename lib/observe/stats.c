@@ -19,6 +19,8 @@ static void collect_thread(struct ap__stats *stats, const struct ap__thread_cach
     stats->threads += atomic_load_explicit(&cache->in_use, memory_order_relaxed);
     stats->refills += atomic_load_explicit(&cache->refills, memory_order_relaxed);
     stats->flushes += atomic_load_explicit(&cache->flushes, memory_order_relaxed);
+    stats->blocks_in += atomic_load_explicit(&cache->blocks_in, memory_order_relaxed);
+    stats->blocks_out += atomic_load_explicit(&cache->blocks_out, memory_order_relaxed);
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         stats->classes[c].cached += ap__thread_cache_count(cache, c);
     }
@@ -40,9 +42,23 @@ static void collect_class(struct ap__stats *stats, unsigned size_class)
     stats->cached_bytes += idle * ap__size_class[size_class].size;
 }
 
+static void collect_locks(struct ap__lock_stats *sums)
+{
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        ap__lock_add_stats(ap__central_lock(c), sums);
+        for (unsigned shard = 0; shard < ap__transfer_shards(); shard++) {
+            ap__lock_add_stats(ap__transfer_lock(shard, c), sums);
+        }
+    }
+    ap__lock_add_stats(ap__page_heap_lock(), sums);
+    ap__lock_add_stats(ap__meta_lock(), sums);
+    ap__lock_add_stats(ap__thread_lock(), sums);
+}
+
 void ap__stats_collect(struct ap__stats *stats)
 {
     memset(stats, 0, sizeof *stats);
+    collect_locks(&stats->locks); /* first: what follows takes locks itself */
     for (const struct ap__thread_cache *cache = ap__thread_caches(); cache != NULL;
          cache = cache->next) {
         collect_thread(stats, cache);

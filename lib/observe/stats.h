@@ -11,6 +11,7 @@
 
 #include "base/size_class.h"
 #include "heap/page_heap.h"
+#include "os/lock.h"
 #include "table/large_table.h"
 
 struct ap__class_stats {
@@ -32,6 +33,9 @@ struct ap__stats {
     size_t threads;        /* with a cache */
     uint64_t refills;      /* of thread caches since start */
     uint64_t flushes;
+    uint64_t blocks_in; /* by refills */
+    uint64_t blocks_out;
+    struct ap__lock_stats locks;
 };
 
 void ap__stats_collect(struct ap__stats *stats);

@@ -71,6 +71,10 @@ void ap__stats_print_text(const struct ap__stats *stats, ap__stats_sink *sink, v
     put_text_line(&printer, "threads with a cache", stats->threads, "");
     put_text_line(&printer, "refills of thread caches", stats->refills, "");
     put_text_line(&printer, "flushes of thread caches", stats->flushes, "");
+    put_text_line(&printer, "blocks into thread caches", stats->blocks_in, "");
+    put_text_line(&printer, "blocks out of thread caches", stats->blocks_out, "");
+    put_text_line(&printer, "lock operations", stats->locks.taken, "");
+    put_text_line(&printer, "of these contended", stats->locks.contended, "");
     put_text_line(&printer, "large-object table, slots", stats->table.capacity_slots, "");
     put_text_line(&printer, "large-object table, entries", stats->table.live, "");
     put(&printer, "      size        live      cached    transfer       slots     spans\n");

@@ -46,6 +46,23 @@ bool ap__lock_is_mine(const struct ap__lock *lock)
     return atomic_load_explicit(&lock->owner, memory_order_relaxed) == self();
 }
 
+/* relaxed, and no read-modify-write: the mutex orders the writers; readers only add up. */
+static void count_taken(struct ap__lock *lock, bool contended)
+{
+    uint64_t taken = atomic_load_explicit(&lock->taken, memory_order_relaxed);
+    atomic_store_explicit(&lock->taken, taken + 1, memory_order_relaxed);
+    if (contended) {
+        uint32_t before = atomic_load_explicit(&lock->contended, memory_order_relaxed);
+        atomic_store_explicit(&lock->contended, before + 1, memory_order_relaxed);
+    }
+}
+
+void ap__lock_add_stats(const struct ap__lock *lock, struct ap__lock_stats *sums)
+{
+    sums->taken += atomic_load_explicit(&lock->taken, memory_order_relaxed);
+    sums->contended += atomic_load_explicit(&lock->contended, memory_order_relaxed);
+}
+
 void ap__lock_take(struct ap__lock *lock)
 {
     if (AP_UNLIKELY(ap__lock_is_mine(lock))) {
@@ -55,7 +72,11 @@ void ap__lock_take(struct ap__lock *lock)
     }
     AP_ASSERT(in_fork_window() || thread_flags < (1u << lock->rank));
     at_work++;
-    pthread_mutex_lock(&lock->mutex);
+    bool contended = pthread_mutex_trylock(&lock->mutex) != 0;
+    if (contended) {
+        pthread_mutex_lock(&lock->mutex);
+    }
+    count_taken(lock, contended);
     /* relaxed: for this thread's own eyes. */
     atomic_store_explicit(&lock->owner, self(), memory_order_relaxed);
     if (AP_DEBUG) {

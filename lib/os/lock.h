@@ -37,21 +37,31 @@ struct ap__lock {
     pthread_mutex_t mutex;
     /* Address of a thread-local of the owner, 0 when free. Written by the owner; read by any. */
     _Atomic(uintptr_t) owner;
+    /* Statistics: written by the owner; read by any, maybe late. */
+    _Atomic(uint64_t) taken;
+    _Atomic(uint32_t) contended; /* of these, how often another thread had it */
     /* How often the owner took it beyond the first time; only in the fork window. Owner only. */
-    unsigned recursion;
+    uint16_t recursion;
     uint8_t rank; /* enum ap__lock_rank, constant; debug builds only */
 };
 
 /* Release builds look at no rank: all zero, so that arrays of locks cost no page until they are used. */
 #define AP_LOCK_INIT(rank_)                                                                        \
     {                                                                                              \
-        .mutex = PTHREAD_MUTEX_INITIALIZER, .owner = 0, .recursion = 0,                            \
-        .rank = AP_DEBUG ? (rank_) : 0                                                             \
+        .mutex = PTHREAD_MUTEX_INITIALIZER, .owner = 0, .taken = 0, .contended = 0,                \
+        .recursion = 0, .rank = AP_DEBUG ? (rank_) : 0                                                             \
     }
 
 void ap__lock_init(struct ap__lock *lock, enum ap__lock_rank rank);
 void ap__lock_take(struct ap__lock *lock);
 void ap__lock_release(struct ap__lock *lock);
+
+struct ap__lock_stats {
+    uint64_t taken, contended;
+};
+
+/* Adds one lock's figures. Any thread; late, never wild. */
+void ap__lock_add_stats(const struct ap__lock *lock, struct ap__lock_stats *sums);
 
 /* Whether this thread holds the lock. */
 bool ap__lock_is_mine(const struct ap__lock *lock);
