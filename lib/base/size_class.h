@@ -73,9 +73,9 @@ static inline unsigned ap__class_of_size(size_t size)
 }
 
 /* Which block of its span an offset in bytes lies in. Exact for offsets inside a span. */
-static inline unsigned ap__slot_of_offset(unsigned size_class, size_t offset)
+static inline unsigned ap__slot_of_offset(const struct ap__size_class *info, size_t offset)
 {
-    return (unsigned)((offset * ap__size_class[size_class].reciprocal) >> AP_RECIPROCAL_SHIFT);
+    return (unsigned)((offset * info->reciprocal) >> AP_RECIPROCAL_SHIFT);
 }
 
 /*

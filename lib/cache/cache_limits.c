@@ -12,7 +12,7 @@
 
 enum {
     INITIAL_BLOCKS = 7,   /* with the NULL, one cache line of addresses */
-    CAPACITY_BLOCKS = 255 /* four batches of the small classes, less the NULL */
+    CAPACITY_BLOCKS = 1023 /* four batches of the small classes, less the NULL */
 };
 #define INITIAL_BYTES ((size_t)64 << 10)
 /* A thread that allocates a little of everything and then waits keeps little of everything. */

@@ -151,13 +151,17 @@ static bool grow(struct ap__thread_cache *cache, unsigned size_class, unsigned m
 
 /* ------------------------------------------------------------ down and up */
 
-/* Gives blocks back; whole batches stay within reach of other threads. */
+/* Gives blocks back: what other threads are likely to want soon stays within their reach. */
 static void give_back(struct ap__thread_cache *cache, unsigned size_class, void *const *blocks,
                       unsigned count, const char *function)
 {
-    ap__central_check_slots(size_class, blocks, count, function);
-    if (!ap__transfer_give(size_class, blocks, count)) {
-        ap__central_give(size_class, blocks, count, function);
+    unsigned kept = (unsigned)ap__min(ap__transfer_room(size_class), count);
+    if (kept != 0) {
+        ap__central_check_slots(size_class, blocks, kept, function);
+        kept = ap__transfer_give(size_class, blocks, kept);
+    }
+    if (kept < count) {
+        ap__central_give(size_class, blocks + kept, count - kept, function);
     }
     count_event(&cache->flushes, 1);
     count_event(&cache->blocks_out, count);

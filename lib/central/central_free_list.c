@@ -30,7 +30,7 @@ struct central {
     /* All below: under `lock`. */
     struct ap__span *buckets[BUCKETS];
     uint32_t occupied : BUCKETS;     /* bit b: bucket b is not empty */
-    uint32_t drained : 32 - BUCKETS;  /* spans whose slots are all free */
+    uint32_t drained : 32 - BUCKETS; /* spans whose slots are all free */
     uint32_t spans;
     size_t claimed; /* blocks */
 } AP_CACHE_ALIGNED;
@@ -151,19 +151,45 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
     return got;
 }
 
-/* The span of `p` if `p` is the start of one of its slots and the class is right. */
-static struct ap__span *span_of_slot(unsigned size_class, const void *p, unsigned *slot)
+/*
+ * Finds the slots of blocks. Blocks that come together are mostly of one span, so the bounds of the last
+ * one are kept: then a block costs a comparison and a multiplication, no look at any map.
+ */
+struct finder {
+    struct ap__span *span; /* NULL: none yet */
+    uintptr_t start;
+    size_t bytes;
+    unsigned slot; /* of the block found last */
+};
+
+/* Makes the span of `p` the finder's. `false`: `p` is in no span of the class. */
+static bool find_span(struct finder *finder, unsigned size_class, const void *p)
 {
     struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
     if (span == NULL || span->state != AP__SPAN_SMALL || span->size_class != size_class) {
-        return NULL;
+        return false;
     }
-    size_t offset = (uintptr_t)p - span->start;
-    *slot = ap__slot_of_offset(size_class, offset);
-    return *slot < ap__size_class[size_class].slots &&
-                   *slot * (size_t)ap__size_class[size_class].size == offset
-               ? span
-               : NULL;
+    *finder = (struct finder){span, span->start, ap__span_bytes(span), 0};
+    return true;
+}
+
+static bool is_near(const struct finder *finder, const void *p)
+{
+    return (uintptr_t)p - finder->start < finder->bytes;
+}
+
+/* The slot of a block in the finder's span. `false`: `p` is not the start of one. */
+static bool find_slot(struct finder *finder, const struct ap__size_class *info, const void *p)
+{
+    size_t offset = (uintptr_t)p - finder->start;
+    finder->slot = ap__slot_of_offset(info, offset);
+    return finder->slot < info->slots && finder->slot * (size_t)info->size == offset;
+}
+
+static bool find(struct finder *finder, unsigned size_class, const void *p)
+{
+    return (is_near(finder, p) || find_span(finder, size_class, p)) &&
+           find_slot(finder, &ap__size_class[size_class], p);
 }
 
 static unsigned drained_kept(unsigned size_class)
@@ -181,22 +207,33 @@ AP_COLD static enum ap__misuse_cause why_no_slot(unsigned size_class, const void
     return inside ? AP__MISUSE_INTERIOR : AP__MISUSE_NOT_LIVE;
 }
 
-static enum given give_one_locked(struct central *central, unsigned size_class, void *p)
+/* Brings a span that blocks have been given to onto the list where it belongs now, or out. */
+static void settle_locked(struct central *central, struct ap__span *span)
 {
-    unsigned slot;
-    struct ap__span *span = span_of_slot(size_class, p, &slot);
-    if (AP_UNLIKELY(span == NULL)) {
-        return WAS_NO_SLOT;
-    }
-    if (AP_UNLIKELY(!ap__slot_map_release(span, slot))) {
-        return WAS_FREE;
-    }
     relist(central, span);
-    if (span->slots.free_slots == ap__size_class[size_class].slots &&
-        ++central->drained > drained_kept(size_class)) {
+    if (span->slots.free_slots == ap__size_class[span->size_class].slots &&
+        ++central->drained > drained_kept(span->size_class)) {
         remove_span_locked(central, span);
     }
-    return GIVEN;
+}
+
+/* Gives blocks to the finder's span as long as they lie in it. Returns how many. */
+static unsigned give_run_locked(struct finder *finder, const struct ap__size_class *info,
+                                void *const *blocks, unsigned count, enum given *given)
+{
+    unsigned done = 0;
+    while (done < count && is_near(finder, blocks[done])) {
+        if (AP_UNLIKELY(!find_slot(finder, info, blocks[done]))) {
+            *given = WAS_NO_SLOT;
+            break;
+        }
+        if (AP_UNLIKELY(!ap__slot_map_release(finder->span, finder->slot))) {
+            *given = WAS_FREE;
+            break;
+        }
+        done++;
+    }
+    return done;
 }
 
 void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
@@ -206,8 +243,18 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
     enum given given = GIVEN;
     unsigned done = 0;
     ap__lock_take(&central->lock);
-    while (done < count && (given = give_one_locked(central, size_class, blocks[done])) == GIVEN) {
-        done++;
+    while (done < count && given == GIVEN) {
+        struct finder finder;
+        if (AP_UNLIKELY(!find_span(&finder, size_class, blocks[done]))) {
+            given = WAS_NO_SLOT;
+            break;
+        }
+        unsigned run = give_run_locked(&finder, &ap__size_class[size_class], blocks + done,
+                                       count - done, &given);
+        done += run;
+        if (run != 0) {
+            settle_locked(central, finder.span);
+        }
     }
     central->claimed -= done;
     ap__lock_release(&central->lock);
@@ -221,15 +268,16 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
 
 bool ap__central_is_slot(unsigned size_class, const void *p)
 {
-    unsigned slot;
-    return span_of_slot(size_class, p, &slot) != NULL;
+    struct finder finder = {0};
+    return find(&finder, size_class, p);
 }
 
 void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned count,
                              const char *function)
 {
+    struct finder finder = {0};
     for (unsigned i = 0; i < count; i++) {
-        if (AP_UNLIKELY(!ap__central_is_slot(size_class, blocks[i]))) {
+        if (AP_UNLIKELY(!find(&finder, size_class, blocks[i]))) {
             ap__misuse(function, blocks[i], why_no_slot(size_class, blocks[i]));
         }
     }
@@ -238,10 +286,9 @@ void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned 
 bool ap__central_is_free(unsigned size_class, const void *p)
 {
     struct central *central = &centrals[size_class];
-    unsigned slot;
+    struct finder finder = {0};
     ap__lock_take(&central->lock);
-    struct ap__span *span = span_of_slot(size_class, p, &slot);
-    bool is_free = span != NULL && ap__slot_map_is_free(span, slot);
+    bool is_free = find(&finder, size_class, p) && ap__slot_map_is_free(finder.span, finder.slot);
     ap__lock_release(&central->lock);
     return is_free;
 }

@@ -5,6 +5,11 @@
  * A stack rather than a queue: what was given last is still in some processor's cache. The array of a
  * stack is taken on its first use, so classes that never travel cost nothing.
  *
+ * How much a stack may hold follows its use. Blocks kept here pin the spans they are of, and a thread that
+ * takes back what it gave itself would have them from the central free list at the same cost. So the limit
+ * starts at one small batch; a batch that goes from one thread to another doubles it, up to the
+ * bound; one that returns to its giver halves it.
+ *
  * Shards: up to SHARD_FREE_CPUS processors one is enough: the lock is held for a copy of at most 64
  * addresses, once a batch. Beyond that, one for every CPUS_PER_SHARD processors.
  */
@@ -20,19 +25,26 @@
 enum {
     SHARD_FREE_CPUS = 4,
     CPUS_PER_SHARD = 4,
-    BATCHES_MIN = 2,   /* room for, so that a batch in each direction fits */
+    BATCHES_MIN = 2,   /* within the bound, so that a batch in each direction fits */
     BLOCKS_MAX = 2048, /* room for */
     LAST_SHARD = AP_TRANSFER_SHARDS_MAX - 1,
     LAST_CLASS = AP_CLASS_COUNT - 1
 };
+#define INITIAL_BYTES ((size_t)8 << 10) /* but for one block at least */
 
 struct transfer {
     struct ap__lock lock;
     void **blocks; /* NULL until first used; under `lock` */
     /* Written under `lock`; a look without it may be late. */
     _Atomic(unsigned) count;
-    unsigned capacity; /* under `lock` */
+    unsigned capacity; /* of the array; under `lock` */
+    /* Blocks to hold at most now; written under `lock`. 0: no array yet. */
+    _Atomic(unsigned) limit;
+    uintptr_t giver; /* the last thread that gave; under `lock` */
 } AP_CACHE_ALIGNED;
+
+/* Its address tells threads apart. */
+static AP_TLS char self;
 
 static struct transfer transfers[AP_TRANSFER_SHARDS_MAX][AP_CLASS_COUNT] = {
     [0 ... LAST_SHARD] = {[0 ... LAST_CLASS] = {.lock = AP_LOCK_INIT(AP__RANK_TRANSFER_CACHE)}}};
@@ -78,15 +90,48 @@ static unsigned capacity_of(unsigned size_class)
     return (unsigned)ap__min(blocks, BLOCKS_MAX);
 }
 
+static unsigned initial_limit(unsigned size_class, unsigned capacity)
+{
+    const struct ap__size_class *info = &ap__size_class[size_class];
+    size_t blocks = ap__min(INITIAL_BYTES / info->size, info->batch);
+    return (unsigned)ap__min(ap__max(blocks, 1), capacity);
+}
+
+/* relaxed: under the lock it is exact; without it, it only says how much is worth trying. */
+static unsigned limit_of(const struct transfer *transfer)
+{
+    return atomic_load_explicit(&transfer->limit, memory_order_relaxed);
+}
+
+static void set_limit_locked(struct transfer *transfer, unsigned limit)
+{
+    atomic_store_explicit(&transfer->limit, limit, memory_order_relaxed);
+}
+
 /* Gives the stack its array. */
 static bool open_locked(struct transfer *transfer, unsigned size_class)
 {
     unsigned capacity = capacity_of(size_class);
     if (transfer->blocks == NULL && capacity != 0) {
         transfer->blocks = ap__meta_take(capacity * sizeof(void *));
-        transfer->capacity = transfer->blocks == NULL ? 0 : capacity;
+        if (transfer->blocks != NULL) {
+            transfer->capacity = capacity;
+            set_limit_locked(transfer, initial_limit(size_class, capacity));
+        }
     }
     return transfer->blocks != NULL;
+}
+
+/* After a batch was taken. */
+static void adapt_limit_locked(struct transfer *transfer, unsigned size_class)
+{
+    unsigned limit = limit_of(transfer);
+    if (transfer->giver != (uintptr_t)&self) {
+        limit = (unsigned)ap__min(2 * (size_t)limit, transfer->capacity);
+    } else {
+        limit = (unsigned)ap__max(limit / 2, initial_limit(size_class, transfer->capacity));
+    }
+    set_limit_locked(transfer, limit);
 }
 
 /* relaxed: under the lock it is exact; without it, it only decides whether to take the lock. */
@@ -100,46 +145,67 @@ static void set_count_locked(struct transfer *transfer, unsigned count)
     atomic_store_explicit(&transfer->count, count, memory_order_relaxed);
 }
 
-bool ap__transfer_give(unsigned size_class, void *const *blocks, unsigned count)
+unsigned ap__transfer_room(unsigned size_class)
+{
+    const struct transfer *transfer = mine(size_class);
+    unsigned limit = limit_of(transfer);
+    unsigned used = count_of(transfer);
+    if (limit == 0) {
+        return initial_limit(size_class, capacity_of(size_class));
+    }
+    return used < limit ? limit - used : 0;
+}
+
+unsigned ap__transfer_give(unsigned size_class, void *const *blocks, unsigned count)
 {
     struct transfer *transfer = mine(size_class);
+    unsigned kept = 0;
     ap__lock_take(&transfer->lock);
     unsigned used = count_of(transfer);
-    bool kept = open_locked(transfer, size_class) && transfer->capacity - used >= count;
-    if (kept) {
-        memcpy(transfer->blocks + used, blocks, count * sizeof *blocks);
-        set_count_locked(transfer, used + count);
+    if (open_locked(transfer, size_class) && used < limit_of(transfer)) {
+        kept = (unsigned)ap__min(count, limit_of(transfer) - used);
+        memcpy(transfer->blocks + used, blocks, kept * sizeof *blocks);
+        set_count_locked(transfer, used + kept);
+        transfer->giver = (uintptr_t)&self;
     }
     ap__lock_release(&transfer->lock);
     return kept;
 }
 
-static unsigned take_from(struct transfer *transfer, void **blocks, unsigned count)
+static unsigned pop_locked(struct transfer *transfer, void **blocks, unsigned count)
 {
-    if (count_of(transfer) == 0) {
-        return 0;
-    }
-    ap__lock_take(&transfer->lock);
     unsigned used = count_of(transfer);
     unsigned got = count < used ? count : used;
     if (got != 0) {
         memcpy(blocks, transfer->blocks + used - got, got * sizeof *blocks);
         set_count_locked(transfer, used - got);
     }
-    ap__lock_release(&transfer->lock);
     return got;
 }
 
 unsigned ap__transfer_take(unsigned size_class, void **blocks, unsigned count)
 {
-    return take_from(mine(size_class), blocks, count);
+    struct transfer *transfer = mine(size_class);
+    if (count_of(transfer) == 0) {
+        return 0;
+    }
+    ap__lock_take(&transfer->lock);
+    unsigned got = pop_locked(transfer, blocks, count);
+    if (got != 0) {
+        adapt_limit_locked(transfer, size_class);
+    }
+    ap__lock_release(&transfer->lock);
+    return got;
 }
 
 unsigned ap__transfer_drain(unsigned size_class, void **blocks, unsigned count)
 {
     unsigned got = 0;
     for (unsigned shard = 0; shard < shard_count && got == 0; shard++) {
-        got = take_from(&transfers[shard][size_class], blocks, count);
+        struct transfer *transfer = &transfers[shard][size_class];
+        ap__lock_take(&transfer->lock);
+        got = pop_locked(transfer, blocks, count);
+        ap__lock_release(&transfer->lock);
     }
     return got;
 }

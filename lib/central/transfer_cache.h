@@ -21,8 +21,11 @@ enum { AP_TRANSFER_SHARDS_MAX = 8 };
 /* `shards` of 0: as many as suit the number of processors. Once, before the first use. */
 void ap__transfer_init(unsigned shards, size_t class_bytes_max);
 
-/* Keeps the batch. `false`: no room; the blocks are still the caller's. */
-bool ap__transfer_give(unsigned size_class, void *const *blocks, unsigned count);
+/* How many blocks would probably be kept now. Takes no lock, may be late. */
+unsigned ap__transfer_room(unsigned size_class);
+
+/* Keeps the first blocks of a batch and returns how many; the others are still the caller's. */
+unsigned ap__transfer_give(unsigned size_class, void *const *blocks, unsigned count);
 
 /* Up to `count` blocks, those given last first; 0 when there are none. */
 unsigned ap__transfer_take(unsigned size_class, void **blocks, unsigned count);

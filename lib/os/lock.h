@@ -49,7 +49,7 @@ struct ap__lock {
 #define AP_LOCK_INIT(rank_)                                                                        \
     {                                                                                              \
         .mutex = PTHREAD_MUTEX_INITIALIZER, .owner = 0, .taken = 0, .contended = 0,                \
-        .recursion = 0, .rank = AP_DEBUG ? (rank_) : 0                                                             \
+        .recursion = 0, .rank = AP_DEBUG ? (rank_) : 0                                             \
     }
 
 void ap__lock_init(struct ap__lock *lock, enum ap__lock_rank rank);

@@ -74,7 +74,7 @@ Test(size_class, the_reciprocal_is_exact_at_every_offset)
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         size_t span_bytes = ap__size_class[c].span_granules * AP_GRANULE;
         for (size_t offset = 0; offset < span_bytes; offset++) {
-            cr_assert_eq(ap__slot_of_offset(c, offset), offset / size_of(c), "class %u", c);
+            cr_assert_eq(ap__slot_of_offset(&ap__size_class[c], offset), offset / size_of(c), "class %u", c);
         }
     }
 }

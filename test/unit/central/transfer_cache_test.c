@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * transfer_cache_test.c: batches of addresses between threads.
- * Goal: last in, first out; bounded; off when its bound is 0; sharded. Method: made-up addresses,
- * which the transfer cache must never touch.
+ * Goal: last in, first out; bounded; holding more only for what travels; off when its bound is 0;
+ * sharded. Method: made-up addresses, which the transfer cache must never touch.
  */
 #include "central/transfer_cache.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <sched.h>
 
 #include "os/os.h"
 #include "support/os_faults.h"
 
-enum { CLASS = 10, BATCH = 64 };
+enum { CLASS = 1, BATCH = 64, OLDER = 50 };
 
 static void *fake(uintptr_t i)
 {
@@ -32,32 +33,103 @@ Test(transfer_cache, gives_back_what_came_last)
     ap__transfer_init(1, 1 << 20);
     cr_assert_eq(ap__transfer_take(CLASS, blocks, BATCH), 0);
     fill(blocks, BATCH, 0);
-    cr_assert(ap__transfer_give(CLASS, blocks, BATCH));
+    cr_assert_eq(ap__transfer_give(CLASS, blocks, OLDER), OLDER);
     fill(blocks, 3, 1000);
-    cr_assert(ap__transfer_give(CLASS, blocks, 3));
-    cr_assert_eq(ap__transfer_count(CLASS), BATCH + 3);
+    cr_assert_eq(ap__transfer_give(CLASS, blocks, 3), 3);
+    cr_assert_eq(ap__transfer_count(CLASS), OLDER + 3);
     cr_assert(ap__transfer_holds(CLASS, fake(7)) && !ap__transfer_holds(CLASS, fake(999)));
     cr_assert(!ap__transfer_holds(CLASS + 1, fake(7)));
     cr_assert_eq(ap__transfer_take(CLASS, blocks, 4), 4);
-    cr_assert_eq(blocks[0], fake(BATCH - 1));
+    cr_assert_eq(blocks[0], fake(OLDER - 1));
     cr_assert_eq(blocks[1], fake(1000));
     cr_assert_eq(blocks[3], fake(1002));
-    cr_assert_eq(ap__transfer_take(CLASS, blocks, BATCH), BATCH - 1);
+    cr_assert_eq(ap__transfer_take(CLASS, blocks, BATCH), OLDER - 1);
     cr_assert_eq(ap__transfer_count(CLASS), 0);
+}
+
+/* Moves this thread to one of the processors it may use. `false`: there is no such processor. */
+static bool run_on(const cpu_set_t *allowed, int number)
+{
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, allowed) && number-- == 0) {
+            cpu_set_t one;
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            return sched_setaffinity(0, sizeof one, &one) == 0;
+        }
+    }
+    return false;
+}
+
+static void *take_all(void *argument)
+{
+    void *blocks[BATCH];
+    unsigned size_class = *(unsigned *)argument;
+    size_t taken = 0;
+    unsigned got;
+    while ((got = ap__transfer_take(size_class, blocks, ap__size_class[size_class].batch)) != 0) {
+        taken += got;
+    }
+    return (void *)taken;
+}
+
+/* Blocks of the class that another thread takes. */
+static size_t taken_by_another(unsigned size_class)
+{
+    pthread_t thread;
+    void *taken;
+    cr_assert_eq(pthread_create(&thread, NULL, take_all, &size_class), 0);
+    pthread_join(thread, &taken);
+    return (size_t)taken;
+}
+
+/* As many blocks as are kept. */
+static unsigned give_all(unsigned size_class)
+{
+    void *blocks[BATCH];
+    unsigned batch = ap__size_class[size_class].batch;
+    unsigned kept = 0;
+    unsigned got;
+    fill(blocks, BATCH, 0);
+    while ((got = ap__transfer_give(size_class, blocks, batch)) != 0) {
+        kept += got;
+        cr_assert_leq(kept, 1 << 16);
+    }
+    return kept;
+}
+
+/* What it holds at most: reached after some travels between threads. */
+static unsigned travel(unsigned size_class)
+{
+    unsigned kept = give_all(size_class);
+    for (int i = 0; i < 16; i++) {
+        cr_assert_eq(taken_by_another(size_class), kept);
+        kept = give_all(size_class);
+    }
+    return kept;
+}
+
+Test(transfer_cache, holds_more_of_what_travels_and_less_of_what_returns)
+{
+    ap__transfer_init(1, 256 << 10);
+    unsigned room = ap__transfer_room(CLASS);
+    unsigned at_first = give_all(CLASS);
+    cr_assert(at_first == room && at_first <= BATCH, "%u of %u", at_first, room);
+    cr_assert_eq(ap__transfer_room(CLASS), 0);
+    cr_assert_eq(taken_by_another(CLASS), at_first);
+    unsigned then = give_all(CLASS);
+    cr_assert_eq(then, 2 * at_first);
+    unsigned own_class = CLASS;
+    cr_assert_eq((size_t)take_all(&own_class), then);
+    cr_assert_eq(give_all(CLASS), at_first, "our own came back to us");
 }
 
 Test(transfer_cache, is_bounded_in_bytes_but_has_room_for_two_batches)
 {
-    void *blocks[BATCH];
-    fill(blocks, BATCH, 0);
     ap__transfer_init(1, 64 << 10);
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         unsigned batch = ap__size_class[c].batch;
-        unsigned kept = 0;
-        while (ap__transfer_give(c, blocks, batch)) {
-            kept += batch;
-            cr_assert_leq(kept, 1 << 16);
-        }
+        unsigned kept = travel(c);
         cr_assert_geq(kept, 2 * batch);
         cr_assert(kept == 2 * batch || kept * (size_t)ap__size_class[c].size <= 64 << 10);
         cr_assert_eq(ap__transfer_count(c), kept);
@@ -80,20 +152,6 @@ Test(transfer_cache, without_memory_for_its_array_it_refuses)
     cr_assert(!ap__transfer_give(CLASS, &block, 1));
     os_faults_reset();
     cr_assert(ap__transfer_give(CLASS, &block, 1));
-}
-
-/* Moves this thread to one of the processors it may use. `false`: there is no such processor. */
-static bool run_on(const cpu_set_t *allowed, int number)
-{
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, allowed) && number-- == 0) {
-            cpu_set_t one;
-            CPU_ZERO(&one);
-            CPU_SET(cpu, &one);
-            return sched_setaffinity(0, sizeof one, &one) == 0;
-        }
-    }
-    return false;
 }
 
 Test(transfer_cache, processors_have_shards_of_their_own_that_count_together)
@@ -123,19 +181,13 @@ Test(transfer_cache, processors_have_shards_of_their_own_that_count_together)
 
 Test(transfer_cache, the_bound_is_divided_among_the_shards)
 {
-    void *blocks[BATCH];
-    fill(blocks, BATCH, 0);
+    cpu_set_t allowed;
+    cr_assert_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    cr_assert(run_on(&allowed, 0)); /* one shard for all threads of this test */
     ap__transfer_init(1, 64 << 10);
-    unsigned alone = 0;
-    unsigned batch = ap__size_class[1].batch;
-    while (ap__transfer_give(1, blocks, batch)) {
-        alone += batch;
-    }
+    unsigned alone = travel(1);
     ap__transfer_init(4, 64 << 10);
-    unsigned shared = 0;
-    while (ap__transfer_give(2, blocks, batch)) { /* 32 bytes: half as many, in a quarter */
-        shared += batch;
-    }
+    unsigned shared = travel(2); /* 32 bytes: half as many, in a quarter */
     cr_assert(alone <= 4096 && shared <= alone / 4, "%u alone, %u in a shard", alone, shared);
 }
 
