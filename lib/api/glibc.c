@@ -39,8 +39,11 @@ size_t ap__trim(void)
 {
     ap__thread_idle();
     drain_transfer_caches();
-    ap__central_release_drained();
-    return ap__page_heap_purge();
+    size_t purged = 0;
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        purged += ap__central_purge(c);
+    }
+    return purged + ap__page_heap_purge();
 }
 
 int ap__mallopt(int parameter, int value)

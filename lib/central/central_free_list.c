@@ -12,15 +12,21 @@
  */
 #include "central/central_free_list.h"
 
-#include "central/slot_map.h"
+#include "central/span_pages.h"
 #include "guard/misuse.h"
 #include "heap/page_heap.h"
+#include "heap/region.h"
 #include "meta/meta.h"
 #include "os/lock.h"
+#include "os/os.h"
 
 enum {
     BUCKETS = 6,
     NO_BUCKET = BUCKETS,
+    AWAY,                   /* being purged: on no list, so that nothing is claimed from it */
+    AWAY_MAX = 64,          /* spans that are away at a time */
+    RUNS_MAX = 32,          /* page runs that are given back without the lock at a time */
+    POPULATE_SPANS_MIN = 8, /* so that a class holds at most an eighth more than it uses */
     BUCKET_MASK = (1 << BUCKETS) - 1,
     KEPT_GRANULES_MAX = 2, /* a drained span longer than this is worth more to other classes */
 };
@@ -39,6 +45,14 @@ _Static_assert(sizeof(struct central) == (size_t)2 * AP_CACHE_LINE,
 
 static struct central centrals[AP_CLASS_COUNT] = {
     [0 ... AP_CLASS_COUNT - 1] = {.lock = AP_LOCK_INIT(AP__RANK_CENTRAL)}};
+
+/* Set by init, constant afterwards. */
+static bool populates;
+
+void ap__central_init(bool populate)
+{
+    populates = populate;
+}
 
 struct ap__lock *ap__central_lock(unsigned size_class)
 {
@@ -85,7 +99,7 @@ static void list_remove(struct central *central, struct ap__span *span)
 static void relist(struct central *central, struct ap__span *span)
 {
     unsigned bucket = bucket_of(span);
-    if (bucket == span->slots.bucket) {
+    if (bucket == span->slots.bucket || span->slots.bucket == AWAY) {
         return;
     }
     if (span->slots.bucket != NO_BUCKET) {
@@ -103,6 +117,13 @@ static size_t bitmap_bytes(unsigned slots)
     return ap__slot_map_words(slots) * sizeof(uint64_t);
 }
 
+/* Whether nothing of the span can be resident yet. */
+static bool is_clean(const struct ap__span *span)
+{
+    return !span->outside &&
+           ap__region_count_dirty(ap__region_granule_of(span->start), span->granules) == 0;
+}
+
 static bool add_span_locked(struct central *central, unsigned size_class)
 {
     const struct ap__size_class *info = &ap__size_class[size_class];
@@ -116,6 +137,8 @@ static bool add_span_locked(struct central *central, unsigned size_class)
         return false;
     }
     span->slots.bitmap = bitmap;
+    span->slots.is_new = true;
+    span->slots.is_purged = is_clean(span);
     ap__slot_map_fill(span, info->slots);
     list_insert(central, span, bucket_of(span));
     central->spans++;
@@ -134,20 +157,39 @@ static void remove_span_locked(struct central *central, struct ap__span *span)
     ap__meta_give(bitmap, bitmap_bytes(slots));
 }
 
+/*
+ * A fault a page is most of what a growing heap pays. A class that has many spans will fill this one
+ * too: one call brings all of its pages.
+ */
+static bool is_worth_populating(const struct central *central, const struct ap__span *span)
+{
+    return populates && central->spans >= POPULATE_SPANS_MIN && !ap__page_heap_has_huge_pages() &&
+           is_clean(span);
+}
+
 unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
 {
+    struct ap__span *fresh = NULL;
     struct central *central = &centrals[size_class];
     const struct ap__size_class *info = &ap__size_class[size_class];
     unsigned got = 0;
     ap__lock_take(&central->lock);
     while (got < count && (central->occupied != 0 || add_span_locked(central, size_class))) {
         struct ap__span *span = central->buckets[ap__lowest_bit(central->occupied)];
+        if (span->slots.is_new) {
+            span->slots.is_new = false;
+            fresh = is_worth_populating(central, span) ? span : fresh;
+        }
         central->drained -= span->slots.free_slots == info->slots;
         got += ap__slot_map_claim(span, info->size, blocks + got, count - got);
         relist(central, span);
     }
     central->claimed += got;
     ap__lock_release(&central->lock);
+    /* Without the lock; some of its blocks are ours, so the span stays. */
+    if (fresh != NULL) {
+        (void)ap__os_populate((void *)fresh->start, ap__span_bytes(fresh));
+    }
     return got;
 }
 
@@ -211,7 +253,8 @@ AP_COLD static enum ap__misuse_cause why_no_slot(unsigned size_class, const void
 static void settle_locked(struct central *central, struct ap__span *span)
 {
     relist(central, span);
-    if (span->slots.free_slots == ap__size_class[span->size_class].slots &&
+    if (span->slots.bucket != AWAY &&
+        span->slots.free_slots == ap__size_class[span->size_class].slots &&
         ++central->drained > drained_kept(span->size_class)) {
         remove_span_locked(central, span);
     }
@@ -253,6 +296,7 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
                                        count - done, &given);
         done += run;
         if (run != 0) {
+            finder.span->slots.is_purged = false;
             settle_locked(central, finder.span);
         }
     }
@@ -293,21 +337,94 @@ bool ap__central_is_free(unsigned size_class, const void *p)
     return is_free;
 }
 
-void ap__central_release_drained(void)
+/* ------------------------------------------------------------ purging */
+
+static void release_drained_locked(struct central *central, unsigned size_class)
 {
-    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        struct central *central = &centrals[c];
-        ap__lock_take(&central->lock);
-        struct ap__span *span = central->buckets[BUCKETS - 1];
-        while (central->drained > 0 && span != NULL) {
-            struct ap__span *next = span->link.next;
-            if (span->slots.free_slots == ap__size_class[c].slots) {
-                remove_span_locked(central, span);
-            }
-            span = next;
+    struct ap__span *span = central->buckets[BUCKETS - 1];
+    while (central->drained > 0 && span != NULL) {
+        struct ap__span *next = span->link.next;
+        if (span->slots.free_slots == ap__size_class[size_class].slots) {
+            remove_span_locked(central, span);
         }
-        ap__lock_release(&central->lock);
+        span = next;
     }
+}
+
+/* Takes spans that have had blocks back since they were purged off the lists; the emptiest first. */
+static unsigned take_away_locked(struct central *central, struct ap__span **spans)
+{
+    unsigned count = 0;
+    for (unsigned bucket = BUCKETS; bucket-- > 0;) {
+        struct ap__span *next;
+        for (struct ap__span *span = central->buckets[bucket]; span != NULL && count < AWAY_MAX;
+             span = next) {
+            next = span->link.next;
+            if (!span->slots.is_purged &&
+                span->slots.free_slots < ap__size_class[span->size_class].slots) {
+                list_remove(central, span);
+                span->slots.bucket = AWAY;
+                spans[count++] = span;
+            }
+        }
+    }
+    return count;
+}
+
+static unsigned collect_runs_locked(const struct ap__span *span, struct ap__page_run *runs,
+                                    unsigned *slot)
+{
+    const struct ap__size_class *info = &ap__size_class[span->size_class];
+    size_t page_bytes = ap__os_page_size();
+    unsigned count = 0;
+    while (count < RUNS_MAX &&
+           (runs[count] = ap__span_free_pages(span, info, page_bytes, slot)).bytes != 0) {
+        count++;
+    }
+    return count;
+}
+
+/* Gives the free pages of a span that is away back, and lists it again. Enters and leaves with the lock,
+ * which is free in between. */
+static size_t purge_span_locked(struct central *central, struct ap__span *span, bool *refused)
+{
+    size_t purged = 0;
+    unsigned slot = 0;
+    struct ap__page_run runs[RUNS_MAX];
+    span->slots.is_purged = true;
+    for (unsigned count; (count = collect_runs_locked(span, runs, &slot)) != 0;) {
+        ap__lock_release(&central->lock);
+        for (unsigned i = 0; i < count; i++) {
+            bool done = ap__os_discard((void *)runs[i].start, runs[i].bytes);
+            purged += done ? runs[i].bytes : 0;
+            *refused |= !done;
+        }
+        ap__lock_take(&central->lock);
+    }
+    span->slots.bucket = NO_BUCKET;
+    span->slots.is_purged &= !*refused;
+    settle_locked(central, span);
+    return purged;
+}
+
+size_t ap__central_purge(unsigned size_class)
+{
+    struct central *central = &centrals[size_class];
+    size_t purged = 0;
+    ap__lock_take(&central->lock);
+    release_drained_locked(central, size_class);
+    /* Not more spans than there are now: others may go on freeing meanwhile. */
+    size_t left = central->spans;
+    struct ap__span *spans[AWAY_MAX];
+    bool refused = false; /* locked pages, say: trying again would not help */
+    for (unsigned count; left > 0 && !refused && (count = take_away_locked(central, spans)) != 0;) {
+        for (unsigned i = 0; i < count; i++) {
+            purged += purge_span_locked(central, spans[i], &refused);
+        }
+        left -= ap__min(left, count);
+    }
+    ap__lock_release(&central->lock);
+    return purged;
 }
 
 void ap__central_stats(unsigned size_class, struct ap__central_stats *stats)

@@ -20,6 +20,9 @@
 
 struct ap__lock;
 
+/* Whether fresh spans of classes in much use get their memory at once. Once, before the first use. */
+void ap__central_init(bool populate);
+
 /* Up to `count` blocks into `blocks`, lowest addresses of the fullest spans first. Fewer than asked,
  * or 0, when memory runs out. */
 unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count);
@@ -38,14 +41,19 @@ void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned 
 /* Whether the slot that starts at `p` is free here. */
 bool ap__central_is_free(unsigned size_class, const void *p);
 
-/* Gives the kept drained spans of all classes back to the page heap. */
-void ap__central_release_drained(void);
+/*
+ * Gives the drained spans of a class to the page heap, and the whole free pages inside its partly used ones
+ * to the kernel, as far as blocks have come back since the last time. Returns the bytes of the latter.
+ * Other threads use the class meanwhile, but not the spans that are at work.
+ */
+size_t ap__central_purge(unsigned size_class);
 
 struct ap__central_stats {
     size_t spans;
     size_t slots;   /* in them */
     size_t claimed; /* of those, outside of the central free list */
 };
+
 void ap__central_stats(unsigned size_class, struct ap__central_stats *stats);
 
 struct ap__lock *ap__central_lock(unsigned size_class); /* for fork only */

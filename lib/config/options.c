@@ -10,7 +10,9 @@
 #include "base/format.h"
 #include "os/os.h"
 
-enum option_type { BOOL, BYTES, NUMBER };
+enum option_type { BOOL, BYTES, NUMBER, PAGES };
+
+static const char *const pages_words[] = {"auto", "never", "always"}; /* as enum ap__pages */
 
 struct row {
     const char *name;
@@ -87,10 +89,22 @@ static bool parse_bool(struct piece text, uint64_t *value)
     return *value != 0 || piece_is(text, "false") || piece_is(text, "0");
 }
 
+static bool parse_pages(struct piece text, uint64_t *value)
+{
+    for (size_t i = 0; i < AP_ARRAY_LENGTH(pages_words); i++) {
+        if (piece_is(text, pages_words[i])) {
+            *value = i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool parse_value(const struct row *row, struct piece text, uint64_t *value)
 {
-    bool read =
-        row->type == BOOL ? parse_bool(text, value) : parse_number(text, row->type == BYTES, value);
+    bool read = row->type == BOOL    ? parse_bool(text, value)
+                : row->type == PAGES ? parse_pages(text, value)
+                                     : parse_number(text, row->type == BYTES, value);
     return read && *value >= row->least && *value <= row->most;
 }
 
@@ -99,6 +113,10 @@ static void format_value(struct ap__format *f, const struct row *row, uint64_t v
     static const char *const suffixes[] = {"", "K", "M", "G", "T"};
     if (row->type == BOOL) {
         ap__format_text(f, value != 0 ? "true" : "false");
+        return;
+    }
+    if (row->type == PAGES) {
+        ap__format_text(f, pages_words[value]);
         return;
     }
     unsigned suffix = 0;
@@ -114,6 +132,10 @@ static void format_range(struct ap__format *f, const struct row *row)
 {
     if (row->type == BOOL) {
         ap__format_text(f, "true or false");
+        return;
+    }
+    if (row->type == PAGES) {
+        ap__format_text(f, "auto, never or always");
         return;
     }
     format_value(f, row, row->least);

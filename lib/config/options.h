@@ -12,7 +12,7 @@
 
 #include "base/compiler.h"
 
-/* name, type (BOOL, BYTES, NUMBER), default, least, most, help */
+/* name, type (BOOL, BYTES, NUMBER, PAGES: auto, never or always), default, least, most, help */
 #define AP_OPTIONS(X)                                                                              \
     X(help, BOOL, 0, 0, 1, "write this list to standard error at start")                           \
     X(stats_at_exit, BOOL, 0, 0, 1,                                                                \
@@ -26,7 +26,15 @@
     X(cache_total, BYTES, AP_MIB(128), 0, AP_TIB(1), "most that all thread caches may hold")       \
     X(transfer_class, BYTES, AP_KIB(256), 0, AP_MIB(64),                                           \
       "most that one size class' transfer cache may hold; 0 turns transfer caches off")            \
-    X(cpu_shards, NUMBER, 0, 0, 8, "transfer caches per size class; 0: by the number of processors")
+    X(cpu_shards, NUMBER, 0, 0, 8,                                                                 \
+      "transfer caches per size class; 0: by the number of processors")                            \
+    X(thp, PAGES, AP__PAGES_AUTO, AP__PAGES_AUTO, AP__PAGES_ALWAYS,                                \
+      "huge pages; auto: for small blocks of heaps from 64M on, where the system lets programs "   \
+      "ask for them")                                                                              \
+    X(populate, BOOL, 1, 0, 1,                                                                     \
+      "where huge pages are not to be had, spans of a class in much use get their memory at once")
+
+enum ap__pages { AP__PAGES_AUTO, AP__PAGES_NEVER, AP__PAGES_ALWAYS };
 
 #define AP_KIB(n) ((uint64_t)(n) << 10)
 #define AP_MIB(n) ((uint64_t)(n) << 20)

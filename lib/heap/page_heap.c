@@ -15,6 +15,8 @@
  */
 #include "heap/page_heap.h"
 
+#include <stdatomic.h>
+
 #include "heap/free_spans.h"
 #include "meta/meta.h"
 #include "os/check.h"
@@ -25,6 +27,7 @@
 #define CHUNK_GRANULES_MIN ((size_t)32)   /* 2 MiB */
 #define CHUNK_GRANULES_MAX ((size_t)1024) /* 64 MiB */
 #define GROWTH_DIVISOR 8
+#define HUGE_HEAP_BYTES ((size_t)64 << 20) /* smaller heaps do not ask for huge pages */
 
 static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_PAGE_HEAP);
 /* All below: under `lock`. */
@@ -36,6 +39,10 @@ static size_t large_granules;
 static size_t large_count;
 static size_t outside_granules;
 static size_t usable_granules_peak;
+
+/* Written by init and at the first growth that matters; read by any. */
+static enum ap__pages huge_pages;
+static _Atomic(bool) huge_pages_asked;
 
 struct ap__lock *ap__page_heap_lock(void)
 {
@@ -197,8 +204,50 @@ static void note_peak_locked(void)
     usable_granules_peak = ap__max(usable_granules_peak, usable);
 }
 
+void ap__page_heap_init(enum ap__pages wanted)
+{
+    huge_pages = wanted;
+}
+
+bool ap__page_heap_has_huge_pages(void)
+{
+    /* relaxed: decides how pages come, not what they hold. */
+    return atomic_load_explicit(&huge_pages_asked, memory_order_relaxed);
+}
+
+/*
+ * What a chunk that small blocks will fill wants: huge pages, once the heap is big enough not to notice
+ * 2 MiB that are resident too early. A chunk made for a large object may stay empty for the most part.
+ */
+static bool wants_huge_pages_locked(bool for_small)
+{
+    if (huge_pages != AP__PAGES_AUTO) {
+        return huge_pages == AP__PAGES_ALWAYS;
+    }
+    if (!for_small || ap__region_usable_bytes() < HUGE_HEAP_BYTES) {
+        return false;
+    }
+    static bool looked, advised; /* the system's setting */
+    if (!looked) {
+        looked = true;
+        advised = ap__os_huge_pages() == AP__HUGE_PAGES_ADVISED;
+    }
+    return advised;
+}
+
+static void advise_chunk_locked(size_t first, size_t granules, bool for_small)
+{
+    bool whole = first % CHUNK_GRANULES_MIN == 0 && granules % CHUNK_GRANULES_MIN == 0;
+    bool wanted = wants_huge_pages_locked(for_small);
+    if (whole && (wanted || huge_pages == AP__PAGES_NEVER)) {
+        bool done = ap__os_advise_huge_pages((void *)ap__region_address_of(first),
+                                             granules << AP_PAGE_HEAP_GRANULE_SHIFT, wanted);
+        atomic_store_explicit(&huge_pages_asked, done && wanted, memory_order_relaxed);
+    }
+}
+
 /* Makes `granules` more usable, as free memory. */
-static bool grow_by_locked(size_t granules)
+static bool grow_by_locked(size_t granules, bool for_small)
 {
     if (granules > ap__region_granules_left() ||
         !ap__os_limits_allow(granules << AP_PAGE_HEAP_GRANULE_SHIFT,
@@ -214,6 +263,7 @@ static bool grow_by_locked(size_t granules)
         ap__span_record_give(span);
         return false;
     }
+    advise_chunk_locked(first, granules, for_small);
     span->start = ap__region_address_of(first);
     span->granules = granules;
     coalesce_and_insert_locked(span, 0);
@@ -222,7 +272,7 @@ static bool grow_by_locked(size_t granules)
 }
 
 /* Grows so that an aligned run of `granules` exists; by a whole chunk if the limits allow. */
-static bool grow_locked(size_t granules, size_t alignment)
+static bool grow_locked(size_t granules, size_t alignment, bool for_small)
 {
     struct ap__span *last = free_span_at(ap__region_limit_granules() - 1);
     size_t have = last != NULL ? last->granules : 0;
@@ -237,7 +287,7 @@ static bool grow_locked(size_t granules, size_t alignment)
     /* Chunks end at multiples of the least chunk, a huge page's size. */
     size_t limit = ap__region_limit_granules();
     chunk = ap__align_up(limit + ap__max(chunk, need), CHUNK_GRANULES_MIN) - limit;
-    return grow_by_locked(chunk) || grow_by_locked(need);
+    return grow_by_locked(chunk, for_small) || grow_by_locked(need, for_small);
 }
 
 /* ------------------------------------------------------------ spans outside the region */
@@ -339,7 +389,7 @@ struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned 
     AP_ASSERT(granules != 0 && alignment >= AP_GRANULE && ap__is_power_of_two(alignment));
     ap__lock_take(&lock);
     struct ap__span *span = take_fit_locked(granules, alignment);
-    if (span == NULL && grow_locked(granules, alignment)) {
+    if (span == NULL && grow_locked(granules, alignment, size_class != 0)) {
         span = take_fit_locked(granules, alignment);
     }
     if (span == NULL) {

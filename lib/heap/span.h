@@ -51,6 +51,8 @@ struct ap__span {
             uint16_t free_slots;
             uint16_t first_word; /* no free slot in the bitmap's words before this one */
             uint8_t bucket;      /* which of central's lists it is on */
+            bool is_new;         /* no block of it has been handed out yet */
+            bool is_purged;      /* no block has come back since its free pages were given back */
         } slots;
         struct {               /* LARGE */
             size_t size_bytes; /* as the program asked */

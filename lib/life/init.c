@@ -10,8 +10,10 @@
 #include "life/init.h"
 
 #include "cache/cache_limits.h"
+#include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "config/options.h"
+#include "heap/page_heap.h"
 #include "heap/region.h"
 #include "life/fork.h"
 #include "os/lock.h"
@@ -28,6 +30,8 @@ static bool environment_read; /* under `lock`, then the constructor only */
 static void apply_limits(void)
 {
     ap__cache_limits_init(ap__options.cache_thread, ap__options.cache_total);
+    ap__page_heap_init((enum ap__pages)ap__options.thp);
+    ap__central_init(ap__options.populate != 0);
     ap__transfer_init((unsigned)ap__options.cpu_shards, ap__options.transfer_class);
 }
 

@@ -44,6 +44,16 @@ bool ap__os_protect_read_only(void *address, size_t size_bytes);
 /* Gives the memory of a committed range back; it stays usable and reads as zero. */
 bool ap__os_discard(void *address, size_t size_bytes);
 
+/* Backs a committed range with memory now, in one call. `false`: not possible; nothing is lost. */
+bool ap__os_populate(void *address, size_t size_bytes);
+
+/* Asks for huge pages in a range, or for none. `false`: the kernel does not have them. */
+bool ap__os_advise_huge_pages(void *address, size_t size_bytes, bool wanted);
+
+/* What the system says about transparent huge pages: AP__HUGE_PAGES_*. Reads a file. */
+enum ap__huge_pages { AP__HUGE_PAGES_NEVER, AP__HUGE_PAGES_ADVISED, AP__HUGE_PAGES_ALWAYS };
+enum ap__huge_pages ap__os_huge_pages(void);
+
 /* Replaces a committed range by a fresh mapping: zero, and mergeable with its neighbours. */
 bool ap__os_remap_fresh(void *address, size_t size_bytes);
 

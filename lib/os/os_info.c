@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -41,6 +42,29 @@ unsigned ap__os_current_cpu(void)
     int cpu = sched_getcpu();
     errno = saved_errno;
     return cpu < 0 ? 0 : (unsigned)cpu;
+}
+
+/* The first bytes of a file, as text. Empty if it cannot be read. */
+static void read_file(const char *path, char *text, size_t room)
+{
+    int saved_errno = errno;
+    long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    long length = file < 0 ? 0 : syscall(SYS_read, file, text, room - 1);
+    if (file >= 0) {
+        (void)syscall(SYS_close, file);
+    }
+    text[length > 0 ? length : 0] = '\0';
+    errno = saved_errno;
+}
+
+enum ap__huge_pages ap__os_huge_pages(void)
+{
+    /* The setting in force is in brackets: "always [madvise] never". */
+    char text[64];
+    read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text);
+    return strstr(text, "[always]") != NULL    ? AP__HUGE_PAGES_ALWAYS
+           : strstr(text, "[madvise]") != NULL ? AP__HUGE_PAGES_ADVISED
+                                               : AP__HUGE_PAGES_NEVER;
 }
 
 uint64_t ap__os_seed(void)

@@ -81,12 +81,31 @@ bool ap__os_protect_read_only(void *address, size_t size_bytes)
     return protect(address, size_bytes, PROT_READ);
 }
 
-bool ap__os_discard(void *address, size_t size_bytes)
+static bool advise(void *address, size_t size_bytes, int advice)
 {
     int saved_errno = errno;
-    bool done = madvise(address, size_bytes, MADV_DONTNEED) == 0;
+    bool done = madvise(address, size_bytes, advice) == 0;
     errno = saved_errno;
     return done;
+}
+
+bool ap__os_discard(void *address, size_t size_bytes)
+{
+    return advise(address, size_bytes, MADV_DONTNEED);
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+bool ap__os_populate(void *address, size_t size_bytes)
+{
+    return advise(address, size_bytes, MADV_POPULATE_WRITE);
+}
+
+bool ap__os_advise_huge_pages(void *address, size_t size_bytes, bool wanted)
+{
+    return advise(address, size_bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 bool ap__os_remap_fresh(void *address, size_t size_bytes)

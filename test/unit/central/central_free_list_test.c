@@ -2,7 +2,7 @@
 /*
  * central_free_list_test.c: the spans of a class, a batch out, a batch in.
  * Goal: blocks are distinct, fullest spans first, drained spans return, wrong addresses are reported,
- * partial batches when memory runs out. Method: direct calls on a fresh heap; fatal ones in a child.
+ * partial batches when memory runs out, free pages inside spans go back. Method: direct calls on a fresh heap; fatal ones in a child.
  */
 #include "central/central_free_list.h"
 
@@ -96,11 +96,43 @@ Test(central_free_list, drained_spans_return_but_one_short_one_is_kept)
     give_all(CLASS_64, blocks, 3 * SLOTS_64);
     cr_assert_eq(heap_check().small_spans, 1);
     cr_assert_eq(stats(CLASS_64).spans, 1);
-    ap__central_release_drained();
+    cr_assert_eq(ap__central_purge(CLASS_64), 0);
     cr_assert_eq(heap_check().small_spans, 0);
     take_all(CLASS_LARGEST, blocks, 1);
     give_all(CLASS_LARGEST, blocks, 1);
     cr_assert_eq(heap_check().small_spans, 0);
+}
+
+Test(central_free_list, a_purge_takes_the_free_pages_between_live_blocks)
+{
+    static void *blocks[4 * SLOTS_64];
+    enum { PER_PAGE = 4096 / 64, LIVE = 3 * PER_PAGE };
+    init();
+    take_all(CLASS_64, blocks, 4 * SLOTS_64);
+    for (unsigned i = 0; i < 4 * SLOTS_64; i++) {
+        memset(blocks[i], 7, 64);
+    }
+    for (unsigned i = 0; i < 4 * SLOTS_64; i++) {
+        if (i % LIVE != 0) {
+            give_all(CLASS_64, &blocks[i], 1);
+        }
+    }
+    size_t live = (4 * SLOTS_64 + LIVE - 1) / LIVE; /* each on a page of its own */
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    cr_assert_eq(ap__central_purge(CLASS_64), 0, "refused: nothing has been given back");
+    os_faults_reset();
+    cr_assert_eq(ap__central_purge(CLASS_64), 4 * AP_GRANULE - live * 4096);
+    cr_assert_eq(ap__central_purge(CLASS_64), 0, "nothing has come back since");
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), live, "a run between two live blocks each");
+    for (unsigned i = 0; i < 4 * SLOTS_64; i += LIVE) {
+        cr_assert_eq(((char *)blocks[i])[63], 7, "live blocks keep their contents");
+    }
+    cr_assert_eq(stats(CLASS_64).claimed, live);
+    cr_assert_eq(stats(CLASS_64).spans, 4);
+    give_all(CLASS_64, &blocks[LIVE],
+             1); /* one more page is free now: the run around it goes again */
+    cr_assert_geq(ap__central_purge(CLASS_64), 5 * 4096);
+    heap_check();
 }
 
 Test(central_free_list, a_batch_is_partial_when_memory_runs_out)

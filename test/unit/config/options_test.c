@@ -53,9 +53,10 @@ struct row {
     const uint64_t *value;
     uint64_t least;
     uint64_t most;
+    const char *type;
 };
 
-#define ROW(name, type, def, least, most, help) {#name, &ap__options.name, (least), (most)},
+#define ROW(name, type, def, least, most, help) {#name, &ap__options.name, (least), (most), #type},
 static const struct row rows[] = {AP_OPTIONS(ROW)};
 #undef ROW
 
@@ -76,6 +77,9 @@ Test(options, every_row_takes_the_ends_of_its_range_and_nothing_beyond)
 {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct child_result result;
+        if (strcmp(rows[i].type, "PAGES") == 0) {
+            continue; /* words, not numbers */
+        }
         child_run(&result, parse_the_ends_of_a_range, (void *)&rows[i]);
         char value[64];
         snprintf(value, sizeof value, "(%lu)(%lu)", rows[i].most, rows[i].least);
@@ -89,6 +93,29 @@ Test(options, every_row_takes_the_ends_of_its_range_and_nothing_beyond)
         size_t length = strlen(value);
         cr_assert_str_eq(result.text + result.length - length, value, "it stays as it was");
     }
+}
+
+static void parse_the_words_for_pages(void *unused)
+{
+    (void)unused;
+    static const char *const texts[] = {"thp:always", "thp:never", "thp:auto", "thp:1",
+                                        "thp:Never"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        ap__options_parse(texts[i]);
+        fprintf(stderr, "(%lu)", ap__options.thp);
+    }
+}
+
+Test(options, huge_pages_are_chosen_by_a_word)
+{
+    struct child_result result;
+    child_run(&result, parse_the_words_for_pages, NULL);
+    cr_assert_not_null(strstr(result.text, "(2)(1)(0)"), "%s", result.text);
+    cr_assert_not_null(strstr(result.text,
+                              "bad value '1' for thp (auto, never or always); it stays "
+                              "auto\n(0)"),
+                       "%s", result.text);
+    cr_assert_not_null(strstr(result.text, "bad value 'Never' for thp"), "%s", result.text);
 }
 
 Test(options, of_two_values_for_one_key_the_last_counts)

@@ -291,3 +291,28 @@ Test(os_map, a_move_under_an_address_space_limit_loses_nothing)
     cr_assert_eq(result.signal, 0);
     cr_assert_eq(result.status, 0, "status %d", result.status);
 }
+
+Test(os_map, populating_brings_every_page_zeroed_or_says_no)
+{
+    char *p = ap__os_map(PAGES * page);
+    cr_assert_eq(resident_pages(p, PAGES), 0);
+    os_faults_fail_nth(OS_FAULTS_MADVISE, 1);
+    cr_assert(!ap__os_populate(p, PAGES * page));
+    cr_assert_eq(resident_pages(p, PAGES), 0);
+    if (!ap__os_populate(p, PAGES * page)) {
+        cr_skip_test("the kernel is older than 5.14");
+    }
+    cr_assert_eq(resident_pages(p, PAGES), PAGES);
+    cr_assert(all_bytes_are(p, 0, PAGES * page));
+}
+
+Test(os_map, advice_on_huge_pages_leaves_contents_alone_and_may_be_refused)
+{
+    char *p = ap__os_map(PAGES * page);
+    memset(p, 7, PAGES * page);
+    (void)ap__os_advise_huge_pages(p, PAGES * page, true); /* a kernel without them refuses */
+    (void)ap__os_advise_huge_pages(p, PAGES * page, false);
+    os_faults_fail_nth(OS_FAULTS_MADVISE, 1);
+    cr_assert(!ap__os_advise_huge_pages(p, PAGES * page, true));
+    cr_assert(all_bytes_are(p, 7, PAGES * page));
+}
