@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""
+measuring.py: runs one program of ours on one allocator and reads what it cost.
+
+The program prints its result line when the work is done and then waits. Its memory, faults and
+processor time are read from /proc then, and its resident size once more two seconds later; meanwhile
+the next run is on, since a program that waits disturbs nobody.
+"""
+import os
+import re
+import subprocess
+import tempfile
+import threading
+import time
+
+SETTLE_S = 2
+TIMEOUT_S = 60
+TICKS = os.sysconf("SC_CLK_TCK")
+
+RESULT = re.compile(r"result operations=(\d+) seconds=([\d.]+) live_bytes=(\d+)")
+SAMPLE = re.compile(r"sample seconds=([\d.]+) live_bytes=(\d+) resident_bytes=(\d+)")
+
+
+class Failed(Exception):
+    """The run is no measurement; the text says why."""
+
+
+def environment(allocator, options=""):
+    """What a program is started with: nothing of the caller's that would change its allocator."""
+    clean = {name: value for name, value in os.environ.items()
+             if name not in ("LD_PRELOAD", "APMALLOC_CONF")}
+    if allocator.library:
+        clean["LD_PRELOAD"] = allocator.library
+    if options:
+        clean["APMALLOC_CONF"] = options
+    return clean
+
+
+def status_bytes(pid, field):
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    raise Failed(f"/proc/{pid}/status has no {field}")
+
+
+def times_and_faults(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+        fields = stat.read().rpartition(")")[2].split()  # the name may hold blanks
+    return {"minor_faults": int(fields[7]), "major_faults": int(fields[9]),
+            "user_s": int(fields[11]) / TICKS, "sys_s": int(fields[12]) / TICKS}
+
+
+class Run:
+    """A program under way. work() returns when the work is done, settle() after the wait."""
+
+    def __init__(self, command, env):
+        self._errors = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(command + ["hold=1"], env=env, stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, stderr=self._errors)
+        self._overdue = False
+        self._watch = threading.Timer(TIMEOUT_S, self._end_overdue)
+        self._watch.start()
+
+    def _end_overdue(self):
+        self._overdue = True
+        self._process.kill()
+
+    def _why(self):
+        if self._overdue:
+            return f"not done within {TIMEOUT_S} s"
+        self._errors.seek(0)
+        text = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f"exit status {self._process.wait()}" + (f": {text[-1][:200]}" if text else "")
+
+    def _close(self):
+        self._watch.cancel()
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def work(self):
+        series, result = [], None
+        for line in self._process.stdout:
+            text = line.decode(errors="replace")
+            sample = SAMPLE.match(text)
+            if sample:
+                series.append([float(sample[1]), int(sample[2]), int(sample[3])])
+            result = RESULT.match(text)
+            if result:
+                break
+        self._watch.cancel()
+        if not result:
+            why = self._why()
+            self._close()
+            raise Failed(why)
+        figures = {"wall_s": float(result[2]), "operations": int(result[1]),
+                   "live_bytes": int(result[3]),
+                   "peak_bytes": status_bytes(self._process.pid, "VmHWM"),
+                   **times_and_faults(self._process.pid)}
+        return {**figures, "series": series} if series else figures
+
+    def settle(self):
+        """Resident bytes after the wait; ends the program."""
+        time.sleep(SETTLE_S)
+        resident = status_bytes(self._process.pid, "VmRSS")
+        self._close()
+        if self._process.wait() != 0:
+            raise Failed(f"exit status {self._process.returncode} at the end")
+        return resident
+
+
+def traced_calls(command, env):
+    """System calls of one run by name, threads included. The program must not wait at its end."""
+    with tempfile.NamedTemporaryFile("r") as summary:
+        preload = [f"-ELD_PRELOAD={env['LD_PRELOAD']}"] if "LD_PRELOAD" in env else []
+        bare = {name: value for name, value in env.items() if name != "LD_PRELOAD"}
+        _output(["strace", "-f", "-c", "-o", summary.name, *preload, *command], bare)
+        calls = {}
+        for line in summary.read().splitlines():
+            fields = line.split()
+            if len(fields) >= 5 and fields[0].replace(".", "").isdigit() and fields[-1] != "total":
+                calls[fields[-1]] = int(fields[3])
+        return calls
+
+
+def _output(command, env):
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL, timeout=20 * TIMEOUT_S)
+    if done.returncode != 0:
+        tail = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise Failed(f"exit status {done.returncode}: {tail[:200]}")
+    return done
+
+
+def operations_of(command, env):
+    """Runs to the end; the operations it reports and what it wrote to standard error."""
+    done = _output(command, env)
+    return int(RESULT.search(done.stdout)[1]), done.stderr
+
+
+def instructions(command, env):
+    """Instructions of one run, by callgrind."""
+    with tempfile.TemporaryDirectory() as directory:
+        done = _output(["valgrind", "--tool=callgrind", f"--callgrind-out-file={directory}/out",
+                        *command], env)
+        return int(re.search(r"Collected : (\d+)", done.stderr)[1])

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lifetimes: blocks of power-law sizes that die last-in-first-out, first-in-first-out, or at random.
+ * The patterns: a recursive computation, a queue, a cache of objects. Known from Wilson, Johnstone,
+ * Neely and Boles, "Dynamic storage allocation: a survey and critical review" (IWMM 1995). With many
+ * more threads than processors it measures oversubscription: threads lose the processor in the middle
+ * of whatever they do.
+ * Options: order (lifo, fifo, random), threads, blocks (alive in each thread), operations (of each
+ * thread), hold.
+ */
+#include "bench.h"
+
+enum { LEAST_BYTES = 16, DOUBLINGS = 11 }; /* below 32 KiB */
+
+struct work {
+    const char *order;
+    size_t blocks;
+    long operations;
+    uint64_t seed;
+};
+
+static char *allocate(struct bench_random *random)
+{
+    return bench_allocate_touched(bench_random_size(random, LEAST_BYTES, DOUBLINGS));
+}
+
+/* Rises to a random depth, falls to a random depth. */
+static void run_lifo(const struct work *work, char **blocks, struct bench_random *random)
+{
+    size_t depth = 0;
+    for (long i = 0; i < work->operations;) {
+        size_t high = depth + bench_random_below(random, work->blocks - depth + 1);
+        for (; depth < high; depth++, i++)
+            blocks[depth] = allocate(random);
+        for (size_t low = bench_random_below(random, depth + 1); depth > low;)
+            free(blocks[--depth]);
+    }
+    while (depth > 0)
+        free(blocks[--depth]);
+}
+
+static void replace(char **block, struct bench_random *random)
+{
+    free(*block);
+    *block = allocate(random);
+}
+
+static void run_replacing(const struct work *work, char **blocks, struct bench_random *random)
+{
+    bool in_order = strcmp(work->order, "fifo") == 0;
+    for (long i = 0; i < work->operations; i++) {
+        size_t at = in_order ? (size_t)i % work->blocks : bench_random_below(random, work->blocks);
+        replace(&blocks[at], random);
+    }
+    for (size_t i = 0; i < work->blocks; i++)
+        free(blocks[i]);
+}
+
+static void *run(void *argument)
+{
+    const struct work *work = (const struct work *)argument;
+    struct bench_random random = {work->seed};
+    char **blocks = (char **)calloc(work->blocks, sizeof *blocks);
+    if (strcmp(work->order, "lifo") == 0)
+        run_lifo(work, blocks, &random);
+    else
+        run_replacing(work, blocks, &random);
+    free(blocks);
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    bench_begin(argc, argv);
+    const char *order = bench_word("order", "random");
+    size_t threads = (size_t)bench_number("threads", 2);
+    size_t blocks = (size_t)bench_number("blocks", 50000);
+    long operations = bench_number("operations", 5000000);
+    struct work *work = (struct work *)calloc(threads, sizeof *work);
+    for (size_t i = 0; i < threads; i++)
+        work[i] = (struct work){order, blocks, operations, i + 1};
+    bench_start();
+    bench_threads_run(threads, run, work, sizeof *work);
+    bench_end((uint64_t)operations * threads, 0);
+    return 0;
+}
