@@ -41,6 +41,8 @@ static struct ap__thread_cache *vacant; /* under `lock` */
 
 static pthread_key_t exit_key;
 static _Atomic(bool) exit_key_made;
+/* All keys were taken. Exits go unnoticed, so a cache would be lost with its thread: there are none. */
+static _Atomic(bool) exit_key_refused;
 
 struct ap__lock *ap__thread_lock(void)
 {
@@ -102,6 +104,7 @@ static void on_thread_exit(void *value)
 bool ap__thread_watch_exits(void)
 {
     if (pthread_key_create(&exit_key, on_thread_exit) != 0) {
+        atomic_store_explicit(&exit_key_refused, true, memory_order_relaxed);
         return false;
     }
     /* release: pairs with the acquire in arm(): the key is there. */
@@ -128,7 +131,7 @@ struct ap__thread_cache *ap__thread_enter(void)
 {
     struct ap__thread_cache *cache = ap__thread_cache_current;
     if (AP_UNLIKELY(cache == &no_cache)) {
-        if (has_left) {
+        if (has_left || atomic_load_explicit(&exit_key_refused, memory_order_relaxed)) {
             return NULL;
         }
         cache = take_record();

@@ -40,8 +40,11 @@ static size_t large_count;
 static size_t outside_granules;
 static size_t usable_granules_peak;
 
-/* Written by init and at the first growth that matters; read by any. */
+/* Set by init, constant afterwards. */
 static enum ap__pages huge_pages;
+static bool huge_pages_advised; /* the system leaves them to programs */
+
+/* Written under `lock`, read by any. */
 static _Atomic(bool) huge_pages_asked;
 
 struct ap__lock *ap__page_heap_lock(void)
@@ -207,6 +210,8 @@ static void note_peak_locked(void)
 void ap__page_heap_init(enum ap__pages wanted)
 {
     huge_pages = wanted;
+    /* Here, not at the growth that needs it: programs forbid themselves to open files later on. */
+    huge_pages_advised = wanted == AP__PAGES_AUTO && ap__os_huge_pages() == AP__HUGE_PAGES_ADVISED;
 }
 
 bool ap__page_heap_has_huge_pages(void)
@@ -224,15 +229,7 @@ static bool wants_huge_pages_locked(bool for_small)
     if (huge_pages != AP__PAGES_AUTO) {
         return huge_pages == AP__PAGES_ALWAYS;
     }
-    if (!for_small || ap__region_usable_bytes() < HUGE_HEAP_BYTES) {
-        return false;
-    }
-    static bool looked, advised; /* the system's setting */
-    if (!looked) {
-        looked = true;
-        advised = ap__os_huge_pages() == AP__HUGE_PAGES_ADVISED;
-    }
-    return advised;
+    return for_small && huge_pages_advised && ap__region_usable_bytes() >= HUGE_HEAP_BYTES;
 }
 
 static void advise_chunk_locked(size_t first, size_t granules, bool for_small)
@@ -251,7 +248,8 @@ static bool grow_by_locked(size_t granules, bool for_small)
 {
     if (granules > ap__region_granules_left() ||
         !ap__os_limits_allow(granules << AP_PAGE_HEAP_GRANULE_SHIFT,
-                             ap__region_unused_bytes() + ap__meta_reserved_bytes())) {
+                             ap__region_unused_bytes() + ap__meta_reserved_bytes(),
+                             ap__region_usable_bytes())) {
         return false;
     }
     struct ap__span *span = ap__span_record_take();

@@ -21,6 +21,10 @@ static AP_TLS unsigned thread_flags;
 /* Locks this thread holds, waits for or is about to release. Volatile: read by its own signal handlers. */
 static AP_TLS volatile unsigned at_work;
 
+/* The lock this thread is between taking and owning, or between owning and releasing: only a signal
+ * handler can find itself here. */
+static AP_TLS struct ap__lock *volatile in_transition;
+
 static uintptr_t self(void)
 {
     return (uintptr_t)&thread_flags;
@@ -72,13 +76,17 @@ void ap__lock_take(struct ap__lock *lock)
     }
     AP_ASSERT(in_fork_window() || thread_flags < (1u << lock->rank));
     at_work++;
+    struct ap__lock *interrupted = in_transition;
+    in_transition = lock;
     bool contended = pthread_mutex_trylock(&lock->mutex) != 0;
     if (contended) {
+        AP_CHECK(interrupted != lock, "a lock was taken twice by one thread");
         pthread_mutex_lock(&lock->mutex);
     }
     count_taken(lock, contended);
     /* relaxed: for this thread's own eyes. */
     atomic_store_explicit(&lock->owner, self(), memory_order_relaxed);
+    in_transition = interrupted;
     if (AP_DEBUG) {
         thread_flags |= 1u << lock->rank;
     }
@@ -93,8 +101,11 @@ void ap__lock_release(struct ap__lock *lock)
     if (AP_DEBUG) {
         thread_flags &= ~(1u << lock->rank);
     }
+    struct ap__lock *interrupted = in_transition;
+    in_transition = lock;
     atomic_store_explicit(&lock->owner, 0, memory_order_relaxed);
     pthread_mutex_unlock(&lock->mutex);
+    in_transition = interrupted;
     at_work--;
 }
 

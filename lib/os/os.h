@@ -79,8 +79,9 @@ uint64_t ap__os_seed(void);
 bool ap__os_is_secure_execution(void);
 
 /* Whether `more_bytes` may be committed under RLIMIT_AS and RLIMIT_DATA as they are now.
- * `reserved_unused_bytes` is our own address space that is reserved only, and does not count. */
-bool ap__os_limits_allow(size_t more_bytes, size_t reserved_unused_bytes);
+ * `reserved_unused_bytes` is our own address space that is reserved only, and does not count;
+ * `own_bytes` is what we have made usable, for where the kernel does not say what is in use. */
+bool ap__os_limits_allow(size_t more_bytes, size_t reserved_unused_bytes, size_t own_bytes);
 
 /* RLIMIT_AS in bytes, SIZE_MAX for none. */
 size_t ap__os_address_space_limit(void);

@@ -137,7 +137,7 @@ static bool process_pages(size_t *total, size_t *data)
     return true;
 }
 
-bool ap__os_limits_allow(size_t more_bytes, size_t reserved_unused_bytes)
+bool ap__os_limits_allow(size_t more_bytes, size_t reserved_unused_bytes, size_t own_bytes)
 {
     size_t address_space = limit_of(RLIMIT_AS);
     size_t data_limit = limit_of(RLIMIT_DATA);
@@ -150,7 +150,9 @@ bool ap__os_limits_allow(size_t more_bytes, size_t reserved_unused_bytes)
     bool known = process_pages(&total, &data);
     errno = saved_errno;
     if (!known) {
-        return more_bytes <= address_space && more_bytes <= data_limit;
+        /* No /proc, or no descriptor left: what is ours is at least in use. */
+        size_t least = address_space < data_limit ? address_space : data_limit;
+        return own_bytes <= least && more_bytes <= least - own_bytes;
     }
     size_t page = ap__os_page_size();
     size_t used = total * page > reserved_unused_bytes ? total * page - reserved_unused_bytes : 0;

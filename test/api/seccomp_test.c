@@ -70,8 +70,25 @@ Test(seccomp, programs_start_without_waiting_for_getrandom)
 
 /* --- the calls of a heap in use --- */
 
+/* A heap that becomes big with small blocks, chunk after chunk. */
+static void grow_with_small_blocks(const struct entry_points *e)
+{
+    enum { BLOCKS = 12000, BLOCK_BYTES = 16000 };
+    static void *blocks[BLOCKS];
+    for (unsigned b = 0; b < BLOCKS; b++) {
+        blocks[b] = e->malloc(BLOCK_BYTES);
+        expect(blocks[b] != NULL, "a small block is had");
+    }
+    for (unsigned b = 0; b < BLOCKS; b++) {
+        e->free(blocks[b]);
+    }
+}
+
 static void use_everything(void)
 {
+    FOR_EACH_SET (e) {
+        grow_with_small_blocks(e);
+    }
     FOR_EACH_SET (e) {
         for (unsigned which = 0; which < ALLOCATORS; which++) {
             for (size_t i = 0; i < FOUR_SIZES; i++) {

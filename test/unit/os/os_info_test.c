@@ -113,8 +113,8 @@ static void no_limits(void *unused)
     set_limit(RLIMIT_AS, RLIM_INFINITY);
     set_limit(RLIMIT_DATA, RLIM_INFINITY);
     EXPECT(ap__os_address_space_limit() == SIZE_MAX);
-    EXPECT(ap__os_limits_allow(MIB, 0));
-    EXPECT(ap__os_limits_allow((size_t)1 << 40, 0));
+    EXPECT(ap__os_limits_allow(MIB, 0, 0));
+    EXPECT(ap__os_limits_allow((size_t)1 << 40, 0, 0));
 }
 
 Test(os_info, without_limits_everything_is_allowed)
@@ -128,9 +128,9 @@ static void address_space_limit(void *unused)
     size_t used = statm(0);
     set_limit(RLIMIT_AS, used + 64 * MIB);
     EXPECT(ap__os_address_space_limit() == used + 64 * MIB);
-    EXPECT(ap__os_limits_allow(32 * MIB, 0));
-    EXPECT(!ap__os_limits_allow(128 * MIB, 0));
-    EXPECT(!ap__os_limits_allow(SIZE_MAX / 2, 0));
+    EXPECT(ap__os_limits_allow(32 * MIB, 0, 0));
+    EXPECT(!ap__os_limits_allow(128 * MIB, 0, 0));
+    EXPECT(!ap__os_limits_allow(SIZE_MAX / 2, 0, 0));
 }
 
 Test(os_info, address_space_limit_set_at_run_time_is_seen)
@@ -148,9 +148,9 @@ static void reservation_does_not_count(void *unused)
     void *reservation = ap__os_reserve(reserved);
     EXPECT(reservation != NULL);
     set_limit(RLIMIT_AS, used + 64 * MIB);
-    EXPECT(ap__os_limits_allow(32 * MIB, reserved));
-    EXPECT(!ap__os_limits_allow(128 * MIB, reserved));
-    EXPECT(!ap__os_limits_allow(32 * MIB, 0));
+    EXPECT(ap__os_limits_allow(32 * MIB, reserved, 0));
+    EXPECT(!ap__os_limits_allow(128 * MIB, reserved, 0));
+    EXPECT(!ap__os_limits_allow(32 * MIB, 0, 0));
 }
 
 Test(os_info, reserved_address_space_does_not_count_against_the_limit)
@@ -163,8 +163,8 @@ static void data_limit(void *unused)
     (void)unused;
     size_t used = statm(5);
     set_limit(RLIMIT_DATA, used + 64 * MIB);
-    EXPECT(ap__os_limits_allow(16 * MIB, 0));
-    EXPECT(!ap__os_limits_allow(512 * MIB, 0));
+    EXPECT(ap__os_limits_allow(16 * MIB, 0, 0));
+    EXPECT(!ap__os_limits_allow(512 * MIB, 0, 0));
 }
 
 Test(os_info, data_limit_set_at_run_time_is_seen)
@@ -180,7 +180,7 @@ Test(os_info, no_question_touches_errno)
     (void)ap__os_current_cpu();
     (void)ap__os_seed();
     (void)ap__os_is_secure_execution();
-    (void)ap__os_limits_allow(MIB, 0);
+    (void)ap__os_limits_allow(MIB, 0, 0);
     (void)ap__os_address_space_limit();
     cr_assert_eq(errno, STALE_ERRNO);
 }
