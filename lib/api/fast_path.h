@@ -8,14 +8,11 @@
  *   malloc: size within the tables; list not empty.
  *   free:   address inside the region and aligned (one comparison: the offset is rotated by four, so
  *           stray low bits become high ones); list not full (the list of class 0, "no small block", always
- *           is); block not free already.
+ *           is); not the block that was freed last.
  *
- * The mark. A free block holds the region's address in its first word: free() writes it, malloc() clears
- * it. A block that holds it when it is freed goes to the slow path, which finds out for certain
- * whether it is free. So a double free is caught at once, in whichever thread, and no block is ever in
- * two lists; a program that happens to hold the same word there loses a search, nothing else.
- * Two instructions more than no check. Refused: a secret mixed with the address (two more, and a forged
- * mark gains nothing, because a mark alone decides nothing).
+ * Neither touches the block: one that lies in no cache any more is not fetched just to be put on a list.
+ * Refused, because of that fetch: a mark in the block's first word by which every double free is
+ * seen at once (pays in time up to a half on cold blocks; option `hardened` has it, on the slow paths).
  */
 #ifndef AP_API_FAST_PATH_H
 #define AP_API_FAST_PATH_H
@@ -23,9 +20,6 @@
 #include "base/size_class.h"
 #include "cache/thread.h"
 #include "heap/region.h"
-
-/* The first word of a block, whatever the program keeps there. */
-typedef uintptr_t __attribute__((may_alias)) ap__block_word;
 
 /* api/malloc.c; `function` is the entry point's name, for reports. */
 AP_COLD void *ap__malloc_slow(size_t size);
@@ -48,7 +42,6 @@ static AP_ALWAYS_INLINE void *ap__malloc_inline(size_t size)
         return ap__malloc_slow(size);
     }
     ap__free_list_set_top(list, top - 1);
-    *(ap__block_word *)p = 0;
     return p;
 }
 
@@ -67,11 +60,10 @@ static AP_ALWAYS_INLINE void ap__free_inline(void *p, const char *function)
                                              memory_order_relaxed);
     struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
     ap__slot *top = ap__free_list_top(list);
-    if (AP_UNLIKELY(top == list->full) || AP_UNLIKELY(*(ap__block_word *)p == base)) {
+    if (AP_UNLIKELY(top == list->full) || AP_UNLIKELY(ap__slot_load_own(top) == p)) {
         ap__free_slow(p, function);
         return;
     }
-    *(ap__block_word *)p = base;
     ap__slot_store(top + 1, p);
     ap__free_list_set_top(list, top + 1);
 }

@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "api/fast_path.h"
+#include "api/live_check.h"
 #include "central/central_free_list.h"
-#include "central/transfer_cache.h"
 #include "config/options.h"
 #include "guard/misuse.h"
 #include "heap/page_heap.h"
@@ -25,29 +25,13 @@ void *ap__no_memory(void)
     return NULL;
 }
 
-/* What a free block holds in its first word: the region's address, as in the hit path. A heap without a
- * region has no hits; it needs a word that is not common. */
-static uintptr_t mark(void)
-{
-    uintptr_t base = ap__region_base();
-    return AP_LIKELY(base != 0) ? base : UINTPTR_MAX;
-}
-
-static void *without_mark(void *p)
-{
-    if (p != NULL) {
-        *(ap__block_word *)p = 0;
-    }
-    return p;
-}
-
 /* A small block when the hit path has none. */
 static void *take_small(unsigned size_class)
 {
     struct ap__thread_cache *cache = ap__life_enter();
     void *p = NULL;
     if (AP_UNLIKELY(cache == NULL)) {
-        return ap__central_take(size_class, &p, 1) == 1 ? without_mark(p) : NULL;
+        return ap__central_take(size_class, &p, 1) == 1 ? ap__mark_live(p) : NULL;
     }
     struct ap__free_list *list = &cache->lists[size_class];
     ap__slot *top = ap__free_list_top(list);
@@ -57,7 +41,7 @@ static void *take_small(unsigned size_class)
     } else {
         p = ap__thread_cache_refill(cache, size_class);
     }
-    return without_mark(p);
+    return ap__mark_live(p);
 }
 
 void *ap__malloc_slow(size_t size)
@@ -124,25 +108,6 @@ static void check_aligned(const void *p, const char *function)
     }
 }
 
-/* Whether a block that holds the mark is free for certain. */
-AP_COLD static bool is_free(unsigned size_class, const void *p)
-{
-    for (const struct ap__thread_cache *cache = ap__thread_caches(); cache != NULL;
-         cache = cache->next) {
-        if (ap__thread_cache_holds(cache, size_class, p)) {
-            return true;
-        }
-    }
-    return ap__transfer_holds(size_class, p) || ap__central_is_free(size_class, p);
-}
-
-static void check_not_free(unsigned size_class, const void *p, const char *function)
-{
-    if (AP_UNLIKELY(*(const ap__block_word *)p == mark()) && is_free(size_class, p)) {
-        ap__misuse(function, p, AP__MISUSE_DOUBLE_FREE);
-    }
-}
-
 struct ap__block ap__block_at(const void *p, const char *function)
 {
     check_aligned(p, function);
@@ -151,7 +116,7 @@ struct ap__block ap__block_at(const void *p, const char *function)
         if (AP_UNLIKELY(!ap__central_is_slot(size_class, p))) {
             ap__misuse(function, p, AP__MISUSE_INTERIOR);
         }
-        check_not_free(size_class, p, function);
+        ap__check_live(size_class, p, function);
         return (struct ap__block){ap__size_class[size_class].size, size_class};
     }
     size_t usable = ap__large_usable_size(p);
@@ -165,9 +130,9 @@ struct ap__block ap__block_at(const void *p, const char *function)
 
 static void free_small(unsigned size_class, void *p, const char *function)
 {
-    check_not_free(size_class, p, function);
+    ap__check_live(size_class, p, function);
     struct ap__thread_cache *cache = ap__life_enter();
-    *(ap__block_word *)p = mark();
+    (void)ap__mark_free(p);
     if (AP_UNLIKELY(cache == NULL)) {
         ap__central_give(size_class, &p, 1, function);
     } else {

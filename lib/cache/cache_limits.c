@@ -11,13 +11,17 @@
 #include <stdatomic.h>
 
 enum {
-    INITIAL_BLOCKS = 7,   /* with the NULL, one cache line of addresses */
+    INITIAL_BLOCKS = 7,    /* with the NULL, one cache line of addresses */
     CAPACITY_BLOCKS = 1023 /* four batches of the small classes, less the NULL */
 };
 #define INITIAL_BYTES ((size_t)64 << 10)
 /* A thread that allocates a little of everything and then waits keeps little of everything. */
 #define INITIAL_REFILL_BYTES ((size_t)512)
+/* Of blocks up to MIDDLING_SIZE; half up to BIG_SIZE, a quarter beyond: the bigger the block, the less a
+ * slow path weighs beside its use, and the more of its span one cached block keeps from draining. */
 #define CAPACITY_BYTES ((size_t)256 << 10)
+#define MIDDLING_SIZE ((size_t)2 << 10)
+#define BIG_SIZE ((size_t)8 << 10)
 #define GRANT_STEP ((size_t)64 << 10)
 
 static size_t thread_max;
@@ -71,6 +75,10 @@ unsigned ap__cache_limits_initial_refill(unsigned size_class)
 
 unsigned ap__cache_limits_capacity_max(unsigned size_class)
 {
-    size_t blocks = CAPACITY_BYTES / ap__size_class[size_class].size;
-    return (unsigned)ap__min(ap__max(blocks, ap__size_class[size_class].batch), CAPACITY_BLOCKS);
+    size_t size = ap__size_class[size_class].size;
+    size_t bytes = size <= MIDDLING_SIZE ? CAPACITY_BYTES
+                   : size <= BIG_SIZE    ? CAPACITY_BYTES / 2
+                                         : CAPACITY_BYTES / 4;
+    return (unsigned)ap__min(ap__max(bytes / size, ap__size_class[size_class].batch),
+                             CAPACITY_BLOCKS);
 }

@@ -31,6 +31,12 @@ static struct ap__thread_cache no_cache = EMPTY_CACHE;
 
 AP_TLS struct ap__thread_cache *ap__thread_cache_current = &no_cache;
 
+/* This thread's cache. NULL: none yet, or no more. */
+static AP_TLS struct ap__thread_cache *own;
+
+/* All calls shall take the slow paths: the hit paths see `no_cache` although there is another. */
+static bool hidden;
+
 /* The thread is past its exit destructor: it shall not get a cache again. */
 static AP_TLS bool has_left;
 
@@ -97,6 +103,7 @@ static void on_thread_exit(void *value)
     struct ap__thread_cache *cache = value;
     has_left = true;
     ap__thread_cache_current = &no_cache;
+    own = NULL;
     ap__thread_cache_empty(cache);
     give_record(cache);
 }
@@ -123,14 +130,19 @@ static void arm(struct ap__thread_cache *cache)
 
 struct ap__thread_cache *ap__thread_cache_or_null(void)
 {
-    struct ap__thread_cache *cache = ap__thread_cache_current;
-    return cache == &no_cache ? NULL : cache;
+    return own;
+}
+
+void ap__thread_hide_caches(void)
+{
+    hidden = true;
+    ap__thread_cache_current = &no_cache;
 }
 
 struct ap__thread_cache *ap__thread_enter(void)
 {
-    struct ap__thread_cache *cache = ap__thread_cache_current;
-    if (AP_UNLIKELY(cache == &no_cache)) {
+    struct ap__thread_cache *cache = own;
+    if (AP_UNLIKELY(cache == NULL)) {
         if (has_left || atomic_load_explicit(&exit_key_refused, memory_order_relaxed)) {
             return NULL;
         }
@@ -138,7 +150,10 @@ struct ap__thread_cache *ap__thread_enter(void)
         if (cache == NULL) {
             return NULL;
         }
-        ap__thread_cache_current = cache;
+        own = cache;
+        if (!hidden) {
+            ap__thread_cache_current = cache;
+        }
     }
     if (AP_UNLIKELY(!cache->exit_armed)) {
         arm(cache);

@@ -21,6 +21,12 @@ extern AP_HIDDEN AP_TLS struct ap__thread_cache *ap__thread_cache_current;
 bool ap__thread_watch_exits(void);
 
 /*
+ * From now on the hit paths find all lists empty and full, so that every call takes a slow path. Called
+ * while the process has one thread.
+ */
+void ap__thread_hide_caches(void);
+
+/*
  * This thread's cache; made if this is its first use. NULL: the thread is past its destructors or
  * there is no memory for a cache; it then does without. The library must be initialised.
  */

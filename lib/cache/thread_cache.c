@@ -23,7 +23,7 @@
 #include "meta/meta.h"
 #include "os/check.h"
 
-enum { VISIT_EVENTS = 256, FOLD_MIN = 2 };
+enum { VISIT_EVENTS = 128, FOLD_MIN = 2 };
 
 ap__slot ap__free_list_none;
 
@@ -295,6 +295,18 @@ void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_clas
     return blocks[got - 1];
 }
 
+/* A thread that only frees has no use for more blocks than it gives back at a time. */
+static unsigned most_useful(const struct ap__free_list_info *info, unsigned size_class)
+{
+    return info->refill == 0 ? ap__size_class[size_class].batch
+                             : ap__cache_limits_capacity_max(size_class);
+}
+
+static unsigned count_to_flush(const struct ap__free_list_info *info)
+{
+    return info->refill == 0 ? info->capacity : (info->capacity + 1u) / 2;
+}
+
 void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
                                const char *function)
 {
@@ -302,13 +314,13 @@ void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_cla
     struct ap__free_list_info *info = &cache->infos[size_class];
     note_slow_event(cache);
     if (ap__free_list_top(list) == list->full &&
-        !grow(cache, size_class, ap__cache_limits_capacity_max(size_class))) {
+        !grow(cache, size_class, most_useful(info, size_class))) {
         if (info->capacity == 0) {
             ap__central_give(size_class, &p, 1, function);
             return;
         }
         unfold(info);
-        flush_oldest(cache, size_class, (info->capacity + 1u) / 2, function);
+        flush_oldest(cache, size_class, count_to_flush(info), function);
     }
     push(list, p);
 }

@@ -20,6 +20,9 @@
     X(ignore_foreign, BOOL, 0, 0, 1,                                                               \
       "free() of a pointer that is not from this allocator does nothing (the memory is lost) "     \
       "instead of ending the process")                                                             \
+    X(hardened, BOOL, 0, 0, 1,                                                                     \
+      "each free() looks whether the block is free already, in any thread; no call takes the "     \
+      "short path")                                                                                \
     X(reserve, BYTES, AP_TIB(1), AP_MIB(4), AP_TIB(64),                                            \
       "address space to reserve for the heap; halved until the kernel agrees")                     \
     X(cache_thread, BYTES, AP_MIB(2), 0, AP_TIB(1), "most that one thread's cache may hold")       \

@@ -33,6 +33,9 @@ static void apply_limits(void)
     ap__page_heap_init((enum ap__pages)ap__options.thp);
     ap__central_init(ap__options.populate != 0);
     ap__transfer_init((unsigned)ap__options.cpu_shards, ap__options.transfer_class);
+    if (ap__options.hardened != 0) {
+        ap__thread_hide_caches();
+    }
 }
 
 static void init_locked(void)

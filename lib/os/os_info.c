@@ -73,11 +73,14 @@ uint64_t ap__os_seed(void)
     uint64_t seed = 0;
     enum { NONBLOCK = 1 }; /* GRND_NONBLOCK: early in boot the pool may be empty */
     if (syscall(SYS_getrandom, &seed, sizeof seed, NONBLOCK) != (long)sizeof seed) {
-        const uint64_t *at_random = (const uint64_t *)getauxval(AT_RANDOM);
+        const void *at_random = (const void *)getauxval(AT_RANDOM); /* 16 bytes, unaligned */
+        uint64_t words[2] = {0, 0};
         struct timespec now = {0, 0};
+        if (at_random != NULL) {
+            memcpy(words, at_random, sizeof words);
+        }
         (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        seed = ap__hash_address((uint64_t)now.tv_nsec ^ (uintptr_t)&seed,
-                                at_random != NULL ? at_random[0] ^ at_random[1] : 0);
+        seed = ap__hash_address((uint64_t)now.tv_nsec ^ (uintptr_t)&seed, words[0] ^ words[1]);
     }
     errno = saved_errno;
     return seed;
