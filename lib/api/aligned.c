@@ -20,10 +20,8 @@ void *ap__aligned(size_t alignment, size_t size)
     }
     unsigned size_class = ap__class_of_aligned(alignment, size);
     if (size_class != 0) {
-        int saved_errno = errno;
-        void *p = ap__malloc_inline(ap__size_class[size_class].size);
-        errno = saved_errno;
-        return p;
+        void *p = ap__pop_inline(size_class);
+        return AP_LIKELY(p != NULL) ? p : ap__take_small_quiet(size_class);
     }
     ap__life_init();
     return ap__large_take(ap__max(size, 1), alignment, false);

@@ -23,7 +23,20 @@
 
 /* api/malloc.c; `function` is the entry point's name, for reports. */
 AP_COLD void *ap__malloc_slow(size_t size);
+AP_COLD void *ap__take_small_quiet(unsigned size_class); /* leaves errno alone */
 AP_COLD void ap__free_slow(void *p, const char *function);
+
+/* A block from this thread's list; NULL if that is empty. */
+static AP_ALWAYS_INLINE void *ap__pop_inline(size_t size_class)
+{
+    struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
+    ap__slot *top = ap__free_list_top(list);
+    void *p = ap__slot_load(top);
+    if (AP_LIKELY(p != NULL)) {
+        ap__free_list_set_top(list, top - 1);
+    }
+    return p;
+}
 
 static AP_ALWAYS_INLINE void *ap__malloc_inline(size_t size)
 {
@@ -35,14 +48,8 @@ static AP_ALWAYS_INLINE void *ap__malloc_inline(size_t size)
     } else {
         return ap__malloc_slow(size);
     }
-    struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    void *p = ap__slot_load(top);
-    if (AP_UNLIKELY(p == NULL)) {
-        return ap__malloc_slow(size);
-    }
-    ap__free_list_set_top(list, top - 1);
-    return p;
+    void *p = ap__pop_inline(size_class);
+    return AP_LIKELY(p != NULL) ? p : ap__malloc_slow(size);
 }
 
 static AP_ALWAYS_INLINE void ap__free_inline(void *p, const char *function)

@@ -44,6 +44,14 @@ static void *take_small(unsigned size_class)
     return ap__mark_live(p);
 }
 
+void *ap__take_small_quiet(unsigned size_class)
+{
+    int saved_errno = errno;
+    void *p = take_small(size_class);
+    errno = saved_errno;
+    return p;
+}
+
 void *ap__malloc_slow(size_t size)
 {
     void *p;

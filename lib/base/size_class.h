@@ -80,8 +80,17 @@ static inline unsigned ap__slot_of_offset(const struct ap__size_class *info, siz
 
 /*
  * The smallest class of at least `size` bytes whose every block is aligned to `alignment` (a power of
- * two, at most a granule), 0 if there is none.
+ * two), 0 if there is none. Spans start at granules, so a block is aligned if its size is a multiple. And
+ * it is: within a doubling, classes are multiples of one power of two. Where that is at least the
+ * alignment any class will do; where it is less, a multiple of the alignment is a class itself.
  */
-unsigned ap__class_of_aligned(size_t alignment, size_t size);
+static inline unsigned ap__class_of_aligned(size_t alignment, size_t size)
+{
+    if (alignment > AP_GRANULE || size > AP_SMALL_SIZE_MAX) {
+        return 0;
+    }
+    size_t rounded = ap__align_up(ap__max(size, alignment), alignment);
+    return rounded <= AP_SMALL_SIZE_MAX ? ap__class_of_size(rounded) : 0;
+}
 
 #endif

@@ -67,6 +67,9 @@ static struct ap__thread_cache *new_record_locked(void)
     if (cache != NULL) {
         ap__thread_cache_init(cache);
         cache->next = atomic_load_explicit(&caches, memory_order_relaxed);
+        if (cache->next != NULL) {
+            ap__thread_cache_share();
+        }
         atomic_store_explicit(&caches, cache, memory_order_release);
     }
     return cache;

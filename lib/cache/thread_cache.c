@@ -23,9 +23,24 @@
 #include "meta/meta.h"
 #include "os/check.h"
 
-enum { VISIT_EVENTS = 128, FOLD_MIN = 2 };
+enum {
+    VISIT_EVENTS = 128,
+    FOLD_WHOLE_SIZE = 1024, /* bytes from which the fold hides the whole list */
+    /* Bytes to which blocks pass through the transfer cache. Beyond, one block left there would pin a
+     * span of hundreds of KiB, and locks are nothing beside the use of such a block. */
+    TRANSFER_SIZE_MAX = 8192,
+};
 
 ap__slot ap__free_list_none;
+
+/* There has been a second cache. One thread alone has nobody to pass blocks to. */
+static _Atomic(bool) is_shared;
+
+void ap__thread_cache_share(void)
+{
+    /* relaxed: who sees it late gives a batch to the central free list. */
+    atomic_store_explicit(&is_shared, true, memory_order_relaxed);
+}
 
 static void count_event(_Atomic(uint64_t) *counter, uint64_t more)
 {
@@ -155,7 +170,11 @@ static bool grow(struct ap__thread_cache *cache, unsigned size_class, unsigned m
 static void give_back(struct ap__thread_cache *cache, unsigned size_class, void *const *blocks,
                       unsigned count, const char *function)
 {
-    unsigned kept = (unsigned)ap__min(ap__transfer_room(size_class), count);
+    unsigned kept = 0;
+    if (ap__size_class[size_class].size <= TRANSFER_SIZE_MAX &&
+        atomic_load_explicit(&is_shared, memory_order_relaxed)) {
+        kept = (unsigned)ap__min(ap__transfer_room(size_class), count);
+    }
     if (kept != 0) {
         ap__central_check_slots(size_class, blocks, kept, function);
         kept = ap__transfer_give(size_class, blocks, kept);
@@ -188,7 +207,8 @@ static void flush_oldest(struct ap__thread_cache *cache, unsigned size_class, si
     ap__free_list_set_top(list, bottom + used - count);
 }
 
-/* What lay under the fold since the last visit goes back, and half of the rest is hidden. */
+/* What lay under the fold since the last visit goes back, and half of the rest is hidden, or all if the
+ * blocks are big. */
 static void visit(struct ap__thread_cache *cache, unsigned size_class)
 {
     struct ap__free_list_info *info = &cache->infos[size_class];
@@ -208,8 +228,9 @@ static void visit(struct ap__thread_cache *cache, unsigned size_class)
         cache->lists[size_class].full = bottom_of(info) + capacity;
     }
     size_t used = (size_t)(ap__free_list_top(&cache->lists[size_class]) - bottom_of(info));
-    if (used >= FOLD_MIN) {
-        fold(info, used / 2);
+    size_t hidden = ap__size_class[size_class].size > FOLD_WHOLE_SIZE ? used : used / 2;
+    if (hidden != 0) {
+        fold(info, hidden);
     }
 }
 

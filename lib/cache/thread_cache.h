@@ -35,6 +35,9 @@ struct ap__thread_cache {
 /* The NULL that lists without an array share. */
 extern AP_HIDDEN ap__slot ap__free_list_none;
 
+/* There is a second cache from now on: blocks given back pass through the transfer cache. */
+void ap__thread_cache_share(void);
+
 /* Makes a zeroed record an empty cache. */
 void ap__thread_cache_init(struct ap__thread_cache *cache);
 

@@ -312,8 +312,14 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
 
 bool ap__central_is_slot(unsigned size_class, const void *p)
 {
-    struct finder finder = {0};
-    return find(&finder, size_class, p);
+    const struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
+    if (span == NULL || span->state != AP__SPAN_SMALL || span->size_class != size_class) {
+        return false;
+    }
+    const struct ap__size_class *info = &ap__size_class[size_class];
+    size_t offset = (uintptr_t)p - span->start;
+    unsigned slot = ap__slot_of_offset(info, offset);
+    return slot < info->slots && slot * (size_t)info->size == offset;
 }
 
 void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned count,
