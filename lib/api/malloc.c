@@ -139,7 +139,7 @@ struct ap__block ap__block_at(const void *p, const char *function)
 static void free_small(unsigned size_class, void *p, const char *function)
 {
     ap__check_live(size_class, p, function);
-    struct ap__thread_cache *cache = ap__life_enter();
+    struct ap__thread_cache *cache = ap__life_enter_to_free();
     (void)ap__mark_free(p);
     if (AP_UNLIKELY(cache == NULL)) {
         ap__central_give(size_class, &p, 1, function);

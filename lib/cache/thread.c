@@ -34,6 +34,10 @@ AP_TLS struct ap__thread_cache *ap__thread_cache_current = &no_cache;
 /* This thread's cache. NULL: none yet, or no more. */
 static AP_TLS struct ap__thread_cache *own;
 
+/* Blocks that this thread has freed without a cache. */
+enum { FREES_WITHOUT_MAX = 4 };
+static AP_TLS unsigned char frees_without;
+
 /* All calls shall take the slow paths: the hit paths see `no_cache` although there is another. */
 static bool hidden;
 
@@ -162,6 +166,12 @@ struct ap__thread_cache *ap__thread_enter(void)
         arm(cache);
     }
     return cache;
+}
+
+struct ap__thread_cache *ap__thread_enter_to_free(void)
+{
+    return own == NULL && frees_without < FREES_WITHOUT_MAX ? (frees_without++, NULL)
+                                                            : ap__thread_enter();
 }
 
 void ap__thread_after_fork_in_child(void)

@@ -32,6 +32,13 @@ void ap__thread_hide_caches(void);
  */
 struct ap__thread_cache *ap__thread_enter(void);
 
+/*
+ * The same for a thread that frees. NULL also for the first blocks freed by a thread that has no cache: many
+ * threads free what they were given and allocate nothing, and the others shall not begin with
+ * blocks that lie beside those of the giver.
+ */
+struct ap__thread_cache *ap__thread_enter_to_free(void);
+
 /* The same if there is one already, else NULL. */
 struct ap__thread_cache *ap__thread_cache_or_null(void);
 

@@ -263,14 +263,27 @@ static void push(struct ap__free_list *list, void *p)
     ap__free_list_set_top(list, top + 1);
 }
 
-/* Blocks from below, the best last: it is handed out first. */
-static unsigned fetch(unsigned size_class, void **blocks, unsigned count)
+/*
+ * A thread's first blocks of a class lie on lines of their own, also where it begins by freeing what
+ * another has given it: else both would go on writing to one line (Hoard's "passive false sharing").
+ */
+static unsigned fetch_lines(unsigned size_class, void **blocks, unsigned count)
 {
-    unsigned got = ap__transfer_take(size_class, blocks, count);
-    if (got != 0) {
-        return got; /* given last: hot in a cache */
+    bool can_share_a_line = ap__size_class[size_class].size < AP_CACHE_LINE;
+    return can_share_a_line ? ap__central_take_lines(size_class, blocks, count) : 0;
+}
+
+/* Blocks from below, the best last: it is handed out first. */
+static unsigned fetch(unsigned size_class, void **blocks, unsigned count, bool is_first)
+{
+    unsigned got = is_first ? fetch_lines(size_class, blocks, count) : 0;
+    if (got == 0) {
+        got = ap__transfer_take(size_class, blocks, count);
+        if (got != 0) {
+            return got; /* given last: hot in a cache */
+        }
+        got = ap__central_take(size_class, blocks, count);
     }
-    got = ap__central_take(size_class, blocks, count);
     for (unsigned i = 0; i < got / 2; i++) { /* lowest address last */
         void *swapped = blocks[i];
         blocks[i] = blocks[got - 1 - i];
@@ -304,7 +317,8 @@ void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_clas
     }
     note_slow_event(cache);
     void *blocks[AP_BATCH_MAX];
-    unsigned got = fetch(size_class, blocks, next_refill(cache, size_class));
+    bool is_first = info->refill == 0;
+    unsigned got = fetch(size_class, blocks, next_refill(cache, size_class), is_first);
     if (got == 0) {
         return NULL;
     }

@@ -12,6 +12,7 @@
  */
 #include "central/central_free_list.h"
 
+#include "central/own_lines.h"
 #include "central/span_pages.h"
 #include "guard/misuse.h"
 #include "heap/page_heap.h"
@@ -190,6 +191,33 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
     if (fresh != NULL) {
         (void)ap__os_populate((void *)fresh->start, ap__span_bytes(fresh));
     }
+    return got;
+}
+
+static unsigned take_lines_locked(struct central *central, unsigned size_class, void **blocks,
+                                  unsigned count)
+{
+    const struct ap__size_class *info = &ap__size_class[size_class];
+    for (uint32_t left = central->occupied; left != 0; left &= left - 1) {
+        struct ap__span *span = central->buckets[ap__lowest_bit(left)];
+        bool was_drained = span->slots.free_slots == info->slots;
+        unsigned got = ap__slot_map_claim_lines(span, info, blocks, count);
+        if (got != 0) {
+            central->drained -= was_drained;
+            relist(central, span);
+            return got;
+        }
+    }
+    return 0;
+}
+
+unsigned ap__central_take_lines(unsigned size_class, void **blocks, unsigned count)
+{
+    struct central *central = &centrals[size_class];
+    ap__lock_take(&central->lock);
+    unsigned got = take_lines_locked(central, size_class, blocks, count);
+    central->claimed += got;
+    ap__lock_release(&central->lock);
     return got;
 }
 

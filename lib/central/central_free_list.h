@@ -27,6 +27,12 @@ void ap__central_init(bool populate);
  * or 0, when memory runs out. */
 unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count);
 
+/*
+ * Up to `count` blocks that fill whole cache lines, from one of the spans that are there. 0: none of the
+ * first spans has such lines free.
+ */
+unsigned ap__central_take_lines(unsigned size_class, void **blocks, unsigned count);
+
 /* Takes blocks back. What is not a claimed block of the class is misuse of `function`. */
 void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
                       const char *function);

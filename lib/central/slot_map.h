@@ -59,6 +59,22 @@ static inline unsigned ap__slot_map_claim(struct ap__span *span, size_t size_byt
     return got;
 }
 
+/* The first slot at or after `slot` that is free (or is not, if `free` is false); `slots` if none is. */
+static inline unsigned ap__slot_map_next(const struct ap__span *span, unsigned slot, unsigned slots,
+                                         bool free)
+{
+    while (slot < slots) {
+        uint64_t word = span->slots.bitmap[slot / AP_SLOT_WORD_BITS];
+        uint64_t bits = (free ? word : ~word) >> (slot % AP_SLOT_WORD_BITS);
+        if (bits != 0) {
+            unsigned found = slot + ap__lowest_bit(bits);
+            return found < slots ? found : slots;
+        }
+        slot = (slot / AP_SLOT_WORD_BITS + 1) * AP_SLOT_WORD_BITS;
+    }
+    return slots;
+}
+
 /* Frees a slot. `false`: it was free already; nothing has changed. */
 static inline bool ap__slot_map_release(struct ap__span *span, unsigned slot)
 {

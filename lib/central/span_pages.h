@@ -15,22 +15,6 @@ struct ap__page_run {
     size_t bytes; /* 0: there is none */
 };
 
-/* The first slot at or after `slot` that is free (or is not, if `free` is false); `slots` if none is. */
-static inline unsigned ap__slot_map_next(const struct ap__span *span, unsigned slot, unsigned slots,
-                                         bool free)
-{
-    while (slot < slots) {
-        uint64_t word = span->slots.bitmap[slot / AP_SLOT_WORD_BITS];
-        uint64_t bits = (free ? word : ~word) >> (slot % AP_SLOT_WORD_BITS);
-        if (bits != 0) {
-            unsigned found = slot + ap__lowest_bit(bits);
-            return found < slots ? found : slots;
-        }
-        slot = (slot / AP_SLOT_WORD_BITS + 1) * AP_SLOT_WORD_BITS;
-    }
-    return slots;
-}
-
 /* The first run of free pages among the slots from *slot on; *slot is then where to go on. */
 static inline struct ap__page_run ap__span_free_pages(const struct ap__span *span,
                                                       const struct ap__size_class *info,

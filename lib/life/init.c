@@ -70,6 +70,12 @@ struct ap__thread_cache *ap__life_enter(void)
     return ap__thread_enter();
 }
 
+struct ap__thread_cache *ap__life_enter_to_free(void)
+{
+    ap__life_init();
+    return ap__thread_enter_to_free();
+}
+
 /* Early among constructors; in a program linked statically, others may have run all the same. */
 __attribute__((constructor(101))) static void construct(void)
 {

@@ -18,6 +18,9 @@
  */
 struct ap__thread_cache *ap__life_enter(void);
 
+/* The same for a thread that frees; see ap__thread_enter_to_free(). */
+struct ap__thread_cache *ap__life_enter_to_free(void);
+
 /* Initialises if need be, without giving the thread a cache. */
 void ap__life_init(void);
 

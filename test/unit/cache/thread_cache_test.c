@@ -192,6 +192,56 @@ Test(thread_cache, a_fold_hides_nothing_from_the_program)
     cr_assert_eq(ap__thread_cache_count(&cache, CLASS_64), kept - 200);
 }
 
+/* Blocks of a made-up sort of thread: it frees and never allocates. */
+Test(thread_cache, a_list_that_is_only_pushed_to_does_not_grow_beyond_a_batch)
+{
+    init(64 << 20);
+    void *blocks[MANY];
+    cr_assert_eq(ap__central_take(CLASS_64, blocks, MANY), MANY);
+    for (int i = 0; i < MANY; i++) {
+        give(CLASS_64, blocks[i]);
+        cr_assert_leq(cache.infos[CLASS_64].capacity, ap__size_class[CLASS_64].batch);
+    }
+    cr_assert_geq((size_t)atomic_load(&cache.flushes), MANY / ap__size_class[CLASS_64].batch - 1);
+    cr_assert_leq((size_t)atomic_load(&cache.flushes), MANY / ap__size_class[CLASS_64].batch + 1,
+                  "whole batches");
+    ap__thread_cache_empty(&cache);
+    cr_assert_eq(claimed(CLASS_64), 0);
+}
+
+Test(thread_cache, blocks_pass_through_the_transfer_cache_once_there_are_two_caches)
+{
+    enum { CLASS_16K = 1 + AP_LINEAR_CLASSES + 7 * AP_CLASSES_PER_DOUBLING - 1 };
+    init(64 << 20);
+    ap__transfer_init(1, 1 << 20);
+    cr_assert_eq(ap__size_class[CLASS_16K].size, 16384);
+    ap__transfer_take(CLASS_64, (void *[]){NULL}, 1);
+    give(CLASS_64, take(CLASS_64));
+    ap__thread_cache_empty(&cache);
+    cr_assert_eq(ap__transfer_count(CLASS_64), 0, "nobody to pass them to");
+    ap__thread_cache_share();
+    give(CLASS_64, take(CLASS_64));
+    give(CLASS_16K, take(CLASS_16K));
+    ap__thread_cache_empty(&cache);
+    cr_assert_neq(ap__transfer_count(CLASS_64), 0);
+    cr_assert_eq(ap__transfer_count(CLASS_16K), 0, "too big to lie about");
+}
+
+Test(thread_cache, first_blocks_lie_on_lines_of_their_own)
+{
+    enum { CLASS_16 = 1, LINE = 64 };
+    init(64 << 20);
+    void *others[2];
+    cr_assert_eq(ap__central_take(CLASS_16, others, 2), 2);
+    ap__central_give(CLASS_16, others, 1, "free");
+    void *p = take(CLASS_16);
+    cr_assert_neq((uintptr_t)p / LINE, (uintptr_t)others[1] / LINE);
+    give(CLASS_16, p);
+    ap__thread_cache_empty(&cache);
+    ap__central_give(CLASS_16, others + 1, 1, "free");
+    cr_assert_eq(claimed(CLASS_16), 0);
+}
+
 Test(thread_cache, emptying_gives_blocks_arrays_and_grants_back)
 {
     static void *blocks[MANY];

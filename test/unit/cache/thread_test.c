@@ -128,6 +128,48 @@ Test(thread, a_cache_from_before_the_key_is_armed_later)
     cr_assert(cache->exit_armed);
 }
 
+static void *free_some(void *unused)
+{
+    for (int i = 0; i < 4; i++) {
+        cr_assert_null(ap__thread_enter_to_free(), "not worth a cache: %d", i);
+        cr_assert_null(ap__thread_cache_or_null());
+    }
+    cr_assert_not_null(ap__thread_enter_to_free());
+    cr_assert_not_null(ap__thread_cache_or_null());
+    return unused;
+}
+
+Test(thread, that_frees_a_few_blocks_does_without_a_cache)
+{
+    init();
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, free_some, NULL), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    cr_assert_not_null(ap__thread_enter());
+    cr_assert_not_null(ap__thread_enter_to_free(), "it has one");
+}
+
+static void *enter_hidden(void *unused)
+{
+    struct ap__thread_cache *cache = ap__thread_enter();
+    cr_assert_not_null(cache);
+    cr_assert_eq(cache, ap__thread_cache_or_null());
+    cr_assert_neq(cache, ap__thread_cache_current, "the hit paths do not see it");
+    cr_assert_null(ap__slot_load(ap__free_list_top(&ap__thread_cache_current->lists[CLASS_64])));
+    return unused;
+}
+
+Test(thread, hidden_caches_are_there_for_the_slow_paths_only)
+{
+    init();
+    (void)ap__thread_enter();
+    ap__thread_hide_caches();
+    (void)enter_hidden(NULL);
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, enter_hidden, NULL), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
 Test(thread, without_memory_a_thread_does_without_and_tries_again)
 {
     init();
