@@ -40,10 +40,11 @@ size_t ap__trim(void)
     ap__thread_idle();
     drain_transfer_caches();
     size_t purged = 0;
+    bool pending;
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        purged += ap__central_purge(c);
+        purged += ap__central_purge(c, 0, 0, &pending);
     }
-    return purged + ap__page_heap_purge();
+    return purged + ap__page_heap_purge_all();
 }
 
 int ap__mallopt(int parameter, int value)

@@ -14,6 +14,7 @@
 #include "api/live_check.h"
 #include "central/central_free_list.h"
 #include "config/options.h"
+#include "decay/decay.h"
 #include "guard/misuse.h"
 #include "heap/page_heap.h"
 #include "large/large.h"
@@ -157,7 +158,9 @@ void ap__free_slow(void *p, const char *function)
     unsigned size_class = small_class_of(p);
     if (size_class != 0) {
         free_small(size_class, p, function);
-    } else if (AP_UNLIKELY(!ap__large_give(p))) {
+    } else if (AP_LIKELY(ap__large_give(p))) {
+        ap__decay_poll();
+    } else {
         if (ap__options.ignore_foreign != 0 && !ap__region_contains((uintptr_t)p)) {
             return;
         }

@@ -48,6 +48,8 @@ static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_THREADS);
 /* Pushed to under `lock`, walked without it. */
 static _Atomic(struct ap__thread_cache *) caches;
 static struct ap__thread_cache *vacant; /* under `lock` */
+static _Atomic(unsigned) count;         /* of caches in use */
+static void (*on_last_exit)(void);      /* constant once there is a second thread */
 
 static pthread_key_t exit_key;
 static _Atomic(bool) exit_key_made;
@@ -57,6 +59,17 @@ static _Atomic(bool) exit_key_refused;
 struct ap__lock *ap__thread_lock(void)
 {
     return &lock;
+}
+
+unsigned ap__thread_count(void)
+{
+    /* relaxed: a hint, but for the last one, who has changed it himself. */
+    return atomic_load_explicit(&count, memory_order_relaxed);
+}
+
+void ap__thread_on_last_exit(void (*function)(void))
+{
+    on_last_exit = function;
 }
 
 struct ap__thread_cache *ap__thread_caches(void)
@@ -91,6 +104,7 @@ static struct ap__thread_cache *take_record(void)
     ap__lock_release(&lock);
     if (cache != NULL) {
         atomic_store_explicit(&cache->in_use, true, memory_order_relaxed);
+        atomic_fetch_add_explicit(&count, 1, memory_order_relaxed);
     }
     return cache;
 }
@@ -113,6 +127,9 @@ static void on_thread_exit(void *value)
     own = NULL;
     ap__thread_cache_empty(cache);
     give_record(cache);
+    if (atomic_fetch_sub_explicit(&count, 1, memory_order_acq_rel) == 1 && on_last_exit != NULL) {
+        on_last_exit();
+    }
 }
 
 bool ap__thread_watch_exits(void)
@@ -183,5 +200,6 @@ void ap__thread_after_fork_in_child(void)
             atomic_store_explicit(&cache->in_use, false, memory_order_relaxed);
         }
     }
+    atomic_store_explicit(&count, mine != NULL, memory_order_relaxed);
     ap__cache_limits_reset_in_child(mine != NULL ? mine->granted_bytes : 0);
 }

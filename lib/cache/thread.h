@@ -42,6 +42,12 @@ struct ap__thread_cache *ap__thread_enter_to_free(void);
 /* The same if there is one already, else NULL. */
 struct ap__thread_cache *ap__thread_cache_or_null(void);
 
+/* Threads that have a cache. Any thread; exact for the thread that leaves last. */
+unsigned ap__thread_count(void);
+
+/* What the last thread with a cache calls when it has given it back. Once, before threads end. */
+void ap__thread_on_last_exit(void (*function)(void));
+
 /* All caches, also those that no thread uses; follow `next`. Any thread, no lock. */
 struct ap__thread_cache *ap__thread_caches(void);
 

@@ -20,11 +20,13 @@
 #include "cache/cache_limits.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
+#include "decay/decay.h"
 #include "meta/meta.h"
 #include "os/check.h"
 
 enum {
     VISIT_EVENTS = 128,
+    POLL_EVENTS = 16,
     FOLD_WHOLE_SIZE = 1024, /* bytes from which the fold hides the whole list */
     /* Bytes to which blocks pass through the transfer cache. Beyond, one block left there would pin a
      * span of hundreds of KiB, and locks are nothing beside the use of such a block. */
@@ -236,6 +238,9 @@ static void visit(struct ap__thread_cache *cache, unsigned size_class)
 
 static void note_slow_event(struct ap__thread_cache *cache)
 {
+    if (cache->slow_events % POLL_EVENTS == 0) {
+        ap__decay_poll();
+    }
     if (++cache->slow_events < VISIT_EVENTS) {
         return;
     }

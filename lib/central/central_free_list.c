@@ -18,6 +18,7 @@
 #include "heap/page_heap.h"
 #include "heap/region.h"
 #include "meta/meta.h"
+#include "os/bell.h"
 #include "os/lock.h"
 #include "os/os.h"
 
@@ -50,6 +51,8 @@ static struct central centrals[AP_CLASS_COUNT] = {
 /* Set by init, constant afterwards. */
 static bool populates;
 
+static _Atomic(uint8_t) epoch;
+
 void ap__central_init(bool populate)
 {
     populates = populate;
@@ -67,32 +70,39 @@ static unsigned bucket_of(const struct ap__span *span)
                                        : (unsigned)(span->slots.free_slots - 1) * BUCKETS / slots;
 }
 
+/* Lists are circular: the head's `previous` is the tail. Spans whose free pages have been given back go
+ * to the tail, all others to the head, so that a list holds those that may be purged first, then those
+ * that are, and claims prefer memory that is there. */
 static void list_insert(struct central *central, struct ap__span *span, unsigned bucket)
 {
     struct ap__span *head = central->buckets[bucket];
     span->slots.bucket = (uint8_t)bucket;
-    span->link.previous = NULL;
-    span->link.next = head;
-    if (head != NULL) {
+    if (head == NULL) {
+        span->link = (struct ap__span_link){span, span};
+    } else {
+        span->link = (struct ap__span_link){.next = head, .previous = head->link.previous};
+        head->link.previous->link.next = span;
         head->link.previous = span;
     }
-    central->buckets[bucket] = span;
+    if (head == NULL || !span->slots.is_purged) {
+        central->buckets[bucket] = span;
+    }
     central->occupied |= (1u << bucket) & BUCKET_MASK;
 }
 
 static void list_remove(struct central *central, struct ap__span *span)
 {
     unsigned bucket = span->slots.bucket;
-    if (span->link.previous != NULL) {
-        span->link.previous->link.next = span->link.next;
-    } else {
-        central->buckets[bucket] = span->link.next;
-    }
-    if (span->link.next != NULL) {
-        span->link.next->link.previous = span->link.previous;
-    }
-    if (central->buckets[bucket] == NULL) {
+    struct ap__span *next = span->link.next;
+    if (next == span) {
+        central->buckets[bucket] = NULL;
         central->occupied &= ~(1u << bucket) & BUCKET_MASK;
+        return;
+    }
+    next->link.previous = span->link.previous;
+    span->link.previous->link.next = next;
+    if (central->buckets[bucket] == span) {
+        central->buckets[bucket] = next;
     }
 }
 
@@ -118,6 +128,33 @@ static size_t bitmap_bytes(unsigned slots)
     return ap__slot_map_words(slots) * sizeof(uint64_t);
 }
 
+void ap__central_set_epoch(unsigned now)
+{
+    /* relaxed, as in epoch_now(): late by an epoch is as good. */
+    atomic_store_explicit(&epoch, (uint8_t)now, memory_order_relaxed);
+}
+
+static uint8_t epoch_now(void)
+{
+    return atomic_load_explicit(&epoch, memory_order_relaxed);
+}
+
+static void note_claim(struct ap__span *span)
+{
+    span->slots.claim_epoch = epoch_now();
+}
+
+/* Epochs since a block of the span was last handed out; wraps, which makes it look younger at worst. */
+static unsigned age_of(const struct ap__span *span)
+{
+    return (uint8_t)(epoch_now() - span->slots.claim_epoch);
+}
+
+static bool is_drained(const struct ap__span *span)
+{
+    return span->slots.free_slots == ap__size_class[span->size_class].slots;
+}
+
 /* Whether nothing of the span can be resident yet. */
 static bool is_clean(const struct ap__span *span)
 {
@@ -140,6 +177,7 @@ static bool add_span_locked(struct central *central, unsigned size_class)
     span->slots.bitmap = bitmap;
     span->slots.is_new = true;
     span->slots.is_purged = is_clean(span);
+    note_claim(span);
     ap__slot_map_fill(span, info->slots);
     list_insert(central, span, bucket_of(span));
     central->spans++;
@@ -168,6 +206,18 @@ static bool is_worth_populating(const struct central *central, const struct ap__
            is_clean(span);
 }
 
+/* Free pages of it may be resident from now on: it belongs to the head of its list. */
+static void become_unpurged_locked(struct central *central, struct ap__span *span)
+{
+    if (span->slots.is_purged) {
+        span->slots.is_purged = false;
+        if (span->slots.bucket < BUCKETS) {
+            list_remove(central, span);
+            span->slots.bucket = NO_BUCKET;
+        }
+    }
+}
+
 unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
 {
     struct ap__span *fresh = NULL;
@@ -179,9 +229,13 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
         struct ap__span *span = central->buckets[ap__lowest_bit(central->occupied)];
         if (span->slots.is_new) {
             span->slots.is_new = false;
-            fresh = is_worth_populating(central, span) ? span : fresh;
+            if (is_worth_populating(central, span)) {
+                become_unpurged_locked(central, span);
+                fresh = span;
+            }
         }
         central->drained -= span->slots.free_slots == info->slots;
+        note_claim(span);
         got += ap__slot_map_claim(span, info->size, blocks + got, count - got);
         relist(central, span);
     }
@@ -203,6 +257,7 @@ static unsigned take_lines_locked(struct central *central, unsigned size_class, 
         bool was_drained = span->slots.free_slots == info->slots;
         unsigned got = ap__slot_map_claim_lines(span, info, blocks, count);
         if (got != 0) {
+            note_claim(span);
             central->drained -= was_drained;
             relist(central, span);
             return got;
@@ -281,8 +336,7 @@ AP_COLD static enum ap__misuse_cause why_no_slot(unsigned size_class, const void
 static void settle_locked(struct central *central, struct ap__span *span)
 {
     relist(central, span);
-    if (span->slots.bucket != AWAY &&
-        span->slots.free_slots == ap__size_class[span->size_class].slots &&
+    if (span->slots.bucket != AWAY && is_drained(span) &&
         ++central->drained > drained_kept(span->size_class)) {
         remove_span_locked(central, span);
     }
@@ -324,12 +378,13 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
                                        count - done, &given);
         done += run;
         if (run != 0) {
-            finder.span->slots.is_purged = false;
+            become_unpurged_locked(central, finder.span);
             settle_locked(central, finder.span);
         }
     }
     central->claimed -= done;
     ap__lock_release(&central->lock);
+    ap__bell_ring(&ap__heap_bell);
     /* Reported without the lock: the program may have a handler for SIGABRT, and it may allocate. */
     if (AP_UNLIKELY(given != GIVEN)) {
         ap__misuse(function, blocks[done],
@@ -373,36 +428,64 @@ bool ap__central_is_free(unsigned size_class, const void *p)
 
 /* ------------------------------------------------------------ purging */
 
-static void release_drained_locked(struct central *central, unsigned size_class)
+/* The spans of one purge: those of a class that have been left alone for some epochs. */
+struct purge {
+    struct central *central;
+    unsigned age_least, age_most;
+    bool refused; /* by the kernel: locked pages, say; trying again would not help */
+    bool pending; /* there are spans to purge later */
+    unsigned count;
+    struct ap__span *spans[AWAY_MAX];
+};
+
+static bool is_due(const struct purge *purge, const struct ap__span *span)
 {
+    unsigned drawn = span->index % (purge->age_most - purge->age_least + 1);
+    return age_of(span) >= purge->age_least + drawn;
+}
+
+static void release_drained_locked(struct purge *purge)
+{
+    struct central *central = purge->central;
     struct ap__span *span = central->buckets[BUCKETS - 1];
-    while (central->drained > 0 && span != NULL) {
+    struct ap__span *tail = span != NULL ? span->link.previous : NULL;
+    for (bool more = span != NULL; more && central->drained != 0;) {
         struct ap__span *next = span->link.next;
-        if (span->slots.free_slots == ap__size_class[size_class].slots) {
+        more = span != tail;
+        if (is_drained(span) && is_due(purge, span)) {
             remove_span_locked(central, span);
         }
         span = next;
     }
 }
 
-/* Takes spans that have had blocks back since they were purged off the lists; the emptiest first. */
-static unsigned take_away_locked(struct central *central, struct ap__span **spans)
+/* Takes spans off a list: those that have had blocks back since they were purged, which come first. */
+static void take_away_from_locked(struct purge *purge, unsigned bucket)
 {
-    unsigned count = 0;
-    for (unsigned bucket = BUCKETS; bucket-- > 0;) {
-        struct ap__span *next;
-        for (struct ap__span *span = central->buckets[bucket]; span != NULL && count < AWAY_MAX;
-             span = next) {
-            next = span->link.next;
-            if (!span->slots.is_purged &&
-                span->slots.free_slots < ap__size_class[span->size_class].slots) {
-                list_remove(central, span);
-                span->slots.bucket = AWAY;
-                spans[count++] = span;
-            }
+    struct ap__span *span = purge->central->buckets[bucket];
+    struct ap__span *tail = span != NULL ? span->link.previous : NULL;
+    for (bool more = span != NULL; more && !span->slots.is_purged && purge->count < AWAY_MAX;) {
+        struct ap__span *next = span->link.next;
+        more = span != tail;
+        if (!is_due(purge, span)) {
+            purge->pending = true;
+        } else if (!is_drained(span)) {
+            list_remove(purge->central, span);
+            span->slots.bucket = AWAY;
+            purge->spans[purge->count++] = span;
         }
+        span = next;
     }
-    return count;
+}
+
+/* The emptiest first. */
+static bool take_away_locked(struct purge *purge)
+{
+    purge->count = 0;
+    for (unsigned bucket = BUCKETS; bucket-- > 0;) {
+        take_away_from_locked(purge, bucket);
+    }
+    return purge->count != 0;
 }
 
 static unsigned collect_runs_locked(const struct ap__span *span, struct ap__page_run *runs,
@@ -420,8 +503,9 @@ static unsigned collect_runs_locked(const struct ap__span *span, struct ap__page
 
 /* Gives the free pages of a span that is away back, and lists it again. Enters and leaves with the lock,
  * which is free in between. */
-static size_t purge_span_locked(struct central *central, struct ap__span *span, bool *refused)
+static size_t purge_span_locked(struct purge *purge, struct ap__span *span)
 {
+    struct central *central = purge->central;
     size_t purged = 0;
     unsigned slot = 0;
     struct ap__page_run runs[RUNS_MAX];
@@ -431,33 +515,33 @@ static size_t purge_span_locked(struct central *central, struct ap__span *span, 
         for (unsigned i = 0; i < count; i++) {
             bool done = ap__os_discard((void *)runs[i].start, runs[i].bytes);
             purged += done ? runs[i].bytes : 0;
-            *refused |= !done;
+            purge->refused |= !done;
         }
         ap__lock_take(&central->lock);
     }
     span->slots.bucket = NO_BUCKET;
-    span->slots.is_purged &= !*refused;
+    span->slots.is_purged &= !purge->refused;
     settle_locked(central, span);
     return purged;
 }
 
-size_t ap__central_purge(unsigned size_class)
+size_t ap__central_purge(unsigned size_class, unsigned age_least, unsigned age_most, bool *pending)
 {
     struct central *central = &centrals[size_class];
+    struct purge purge = {.central = central, .age_least = age_least, .age_most = age_most};
     size_t purged = 0;
     ap__lock_take(&central->lock);
-    release_drained_locked(central, size_class);
+    release_drained_locked(&purge);
     /* Not more spans than there are now: others may go on freeing meanwhile. */
-    size_t left = central->spans;
-    struct ap__span *spans[AWAY_MAX];
-    bool refused = false; /* locked pages, say: trying again would not help */
-    for (unsigned count; left > 0 && !refused && (count = take_away_locked(central, spans)) != 0;) {
-        for (unsigned i = 0; i < count; i++) {
-            purged += purge_span_locked(central, spans[i], &refused);
+    for (size_t left = central->spans; left > 0 && !purge.refused && take_away_locked(&purge);) {
+        for (unsigned i = 0; i < purge.count; i++) {
+            purged += purge_span_locked(&purge, purge.spans[i]);
         }
-        left -= ap__min(left, count);
+        left -= ap__min(left, purge.count);
     }
+    purge.pending |= central->drained != 0;
     ap__lock_release(&central->lock);
+    *pending |= purge.pending && !purge.refused;
     return purged;
 }
 

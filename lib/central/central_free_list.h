@@ -47,12 +47,17 @@ void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned 
 /* Whether the slot that starts at `p` is free here. */
 bool ap__central_is_free(unsigned size_class, const void *p);
 
+/* Time, as spans see it: counts up, wraps at 256. */
+void ap__central_set_epoch(unsigned epoch);
+
 /*
  * Gives the drained spans of a class to the page heap, and the whole free pages inside its partly used ones
- * to the kernel, as far as blocks have come back since the last time. Returns the bytes of the latter.
- * Other threads use the class meanwhile, but not the spans that are at work.
+ * to the kernel, as far as blocks have come back since the last time: of spans from which no block
+ * has been taken for `age_least` to `age_most` epochs, which is drawn for each span, so that not
+ * all go at one moment. Returns the bytes of the latter; *pending becomes true if some spans are too
+ * young. Other threads use the class meanwhile, but not the spans that are at work.
  */
-size_t ap__central_purge(unsigned size_class);
+size_t ap__central_purge(unsigned size_class, unsigned age_least, unsigned age_most, bool *pending);
 
 struct ap__central_stats {
     size_t spans;

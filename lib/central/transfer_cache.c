@@ -18,7 +18,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "heap/page_heap.h"
 #include "meta/meta.h"
+#include "os/bell.h"
 #include "os/lock.h"
 #include "os/os.h"
 
@@ -41,6 +43,8 @@ struct transfer {
     /* Blocks to hold at most now; written under `lock`. 0: no array yet. */
     _Atomic(unsigned) limit;
     uintptr_t giver; /* the last thread that gave; under `lock` */
+    unsigned
+        unused; /* blocks at the bottom that nobody has wanted since the last look; under `lock` */
 } AP_CACHE_ALIGNED;
 
 /* Its address tells threads apart. */
@@ -169,6 +173,7 @@ unsigned ap__transfer_give(unsigned size_class, void *const *blocks, unsigned co
         transfer->giver = (uintptr_t)&self;
     }
     ap__lock_release(&transfer->lock);
+    ap__bell_ring(&ap__heap_bell);
     return kept;
 }
 
@@ -179,6 +184,7 @@ static unsigned pop_locked(struct transfer *transfer, void **blocks, unsigned co
     if (got != 0) {
         memcpy(blocks, transfer->blocks + used - got, got * sizeof *blocks);
         set_count_locked(transfer, used - got);
+        transfer->unused = (unsigned)ap__min(transfer->unused, used - got);
     }
     return got;
 }
@@ -207,6 +213,36 @@ unsigned ap__transfer_drain(unsigned size_class, void **blocks, unsigned count)
         got = pop_locked(transfer, blocks, count);
         ap__lock_release(&transfer->lock);
     }
+    return got;
+}
+
+/* Takes blocks that lay unused off the bottom. The look ends when there are no more: then what is there
+ * counts as unused until somebody takes it. */
+static unsigned take_unused_locked(struct transfer *transfer, void **blocks, unsigned count)
+{
+    unsigned used = count_of(transfer);
+    unsigned got = (unsigned)ap__min(transfer->unused, count);
+    if (got == 0) {
+        transfer->unused = used;
+        return 0;
+    }
+    memcpy(blocks, transfer->blocks, got * sizeof *blocks);
+    memmove(transfer->blocks, transfer->blocks + got, (used - got) * sizeof *blocks);
+    set_count_locked(transfer, used - got);
+    transfer->unused -= got;
+    return got;
+}
+
+unsigned ap__transfer_take_unused(unsigned size_class, unsigned shard, void **blocks,
+                                  unsigned count)
+{
+    struct transfer *transfer = &transfers[shard][size_class];
+    if (count_of(transfer) == 0) {
+        return 0;
+    }
+    ap__lock_take(&transfer->lock);
+    unsigned got = take_unused_locked(transfer, blocks, count);
+    ap__lock_release(&transfer->lock);
     return got;
 }
 

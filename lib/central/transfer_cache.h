@@ -36,6 +36,13 @@ bool ap__transfer_holds(unsigned size_class, const void *p);
 /* Up to `count` blocks of a class from any shard; for emptying. */
 unsigned ap__transfer_drain(unsigned size_class, void **blocks, unsigned count);
 
+/*
+ * Up to `count` of the blocks of a class that nobody has wanted since the last look, oldest first. 0:
+ * there are no more; the next look begins. Called by one thread at a time.
+ */
+unsigned ap__transfer_take_unused(unsigned size_class, unsigned shard, void **blocks,
+                                  unsigned count);
+
 /* Blocks of a class in all shards. */
 size_t ap__transfer_count(unsigned size_class);
 

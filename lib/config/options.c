@@ -10,7 +10,7 @@
 #include "base/format.h"
 #include "os/os.h"
 
-enum option_type { BOOL, BYTES, NUMBER, PAGES };
+enum option_type { BOOL, BYTES, NUMBER, PAGES, DELAY };
 
 static const char *const pages_words[] = {"auto", "never", "always"}; /* as enum ap__pages */
 
@@ -102,6 +102,10 @@ static bool parse_pages(struct piece text, uint64_t *value)
 
 static bool parse_value(const struct row *row, struct piece text, uint64_t *value)
 {
+    if (row->type == DELAY && piece_is(text, "-1")) {
+        *value = UINT64_MAX;
+        return true;
+    }
     bool read = row->type == BOOL    ? parse_bool(text, value)
                 : row->type == PAGES ? parse_pages(text, value)
                                      : parse_number(text, row->type == BYTES, value);
@@ -117,6 +121,10 @@ static void format_value(struct ap__format *f, const struct row *row, uint64_t v
     }
     if (row->type == PAGES) {
         ap__format_text(f, pages_words[value]);
+        return;
+    }
+    if (row->type == DELAY && value == UINT64_MAX) {
+        ap__format_text(f, "-1");
         return;
     }
     unsigned suffix = 0;
@@ -141,6 +149,9 @@ static void format_range(struct ap__format *f, const struct row *row)
     format_value(f, row, row->least);
     ap__format_text(f, " to ");
     format_value(f, row, row->most);
+    if (row->type == DELAY) {
+        ap__format_text(f, " or -1");
+    }
 }
 
 static void warn_bad_value(const struct row *row, struct piece value)

@@ -12,7 +12,7 @@
 
 #include "base/compiler.h"
 
-/* name, type (BOOL, BYTES, NUMBER, PAGES: auto, never or always), default, least, most, help */
+/* name, type (BOOL, BYTES, NUMBER, PAGES: auto, never or always, DELAY: or -1 for UINT64_MAX), default, least, most, help */
 #define AP_OPTIONS(X)                                                                              \
     X(help, BOOL, 0, 0, 1, "write this list to standard error at start")                           \
     X(stats_at_exit, BOOL, 0, 0, 1,                                                                \
@@ -34,6 +34,11 @@
     X(thp, PAGES, AP__PAGES_AUTO, AP__PAGES_AUTO, AP__PAGES_ALWAYS,                                \
       "huge pages; auto: for small blocks of heaps from 64M on, where the system lets programs "   \
       "ask for them")                                                                              \
+    X(decay_ms, DELAY, 5000, 0, 1000000000,                                                        \
+      "milliseconds after which unused memory is given back to the kernel; 0: at once, -1: never") \
+    X(helper, BOOL, 1, 0, 1,                                                                       \
+      "a thread does that in programs of several threads; else they do it themselves, while they " \
+      "allocate")                                                                                  \
     X(populate, BOOL, 1, 0, 1,                                                                     \
       "where huge pages are not to be had, spans of a class in much use get their memory at once")
 

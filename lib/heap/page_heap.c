@@ -3,15 +3,16 @@
  * page_heap.c: spans: taken by best fit, split, coalesced, grown, purged.
  *
  * A free span is in the tree of free_spans.c; if some of its memory is dirty (may be resident) it is
- * also on the dirty list, newest first. Both ends of every span are in the span map, so a span finds
+ * also on a dirty list, newest first: one for short spans, one for long ones, which decay faster. Both ends of every span are in the span map, so a span finds
  * its neighbours with one load each. Whether a granule is known to be zero is a byte in the clean
  * map; it survives coalescing and splitting, because it belongs to the granule.
  *
  * Growth: chunks of 2 MiB at least and an eighth of the heap at most, so that the number of
  * mprotect() calls is logarithmic; if that much is refused, just what is needed.
  *
- * Purging takes one dirty span at a time off the heap, drops the lock for the system call, and gives
- * the span back: a thread that needs memory waits for no madvise().
+ * Purging takes one dirty span at a time off the heap, the oldest first, drops the lock for the system
+ * call, and gives the span back: a thread that needs memory waits for no madvise(). It ends in the
+ * middle of a span when enough is purged.
  */
 #include "heap/page_heap.h"
 
@@ -19,6 +20,7 @@
 
 #include "heap/free_spans.h"
 #include "meta/meta.h"
+#include "os/bell.h"
 #include "os/check.h"
 #include "os/lock.h"
 #include "os/os.h"
@@ -27,14 +29,19 @@
 #define CHUNK_GRANULES_MIN ((size_t)32)   /* 2 MiB */
 #define CHUNK_GRANULES_MAX ((size_t)1024) /* 64 MiB */
 #define GROWTH_DIVISOR 8
+/* The kernel's work on so much takes some milliseconds, in which nobody can have the span. */
+#define PURGE_GRANULES_MAX ((size_t)256)
 #define HUGE_HEAP_BYTES ((size_t)64 << 20) /* smaller heaps do not ask for huge pages */
 
 static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_PAGE_HEAP);
 /* All below: under `lock`. */
 static struct ap__free_spans free_spans;
-static struct ap__span *dirty_spans; /* newest first */
+static struct dirty_list {
+    struct ap__span *newest;
+    struct ap__span *oldest;
+    size_t granules; /* dirty ones, in all of them */
+} dirty[AP__DIRTY_KINDS];
 static size_t free_granules;
-static size_t dirty_granules;
 static size_t large_granules;
 static size_t large_count;
 static size_t outside_granules;
@@ -47,6 +54,8 @@ static bool huge_pages_advised; /* the system leaves them to programs */
 /* Written under `lock`, read by any. */
 static _Atomic(bool) huge_pages_asked;
 
+struct ap__bell ap__heap_bell;
+
 struct ap__lock *ap__page_heap_lock(void)
 {
     return &lock;
@@ -57,40 +66,53 @@ static size_t first_granule_of(const struct ap__span *span)
     return ap__region_granule_of(span->start);
 }
 
+static struct dirty_list *dirty_list_of(const struct ap__span *span)
+{
+    bool is_long = span->granules >= AP_LONG_SPAN_GRANULES;
+    return &dirty[is_long ? AP__DIRTY_LONG : AP__DIRTY_SHORT];
+}
+
 static void dirty_list_insert(struct ap__span *span)
 {
+    struct dirty_list *list = dirty_list_of(span);
     span->link.previous = NULL;
-    span->link.next = dirty_spans;
-    if (dirty_spans != NULL) {
-        dirty_spans->link.previous = span;
+    span->link.next = list->newest;
+    if (list->newest != NULL) {
+        list->newest->link.previous = span;
+    } else {
+        list->oldest = span;
     }
-    dirty_spans = span;
+    list->newest = span;
+    list->granules += span->tree.dirty_granules;
 }
 
 static void dirty_list_remove(struct ap__span *span)
 {
+    struct dirty_list *list = dirty_list_of(span);
     if (span->link.previous != NULL) {
         span->link.previous->link.next = span->link.next;
     } else {
-        dirty_spans = span->link.next;
+        list->newest = span->link.next;
     }
     if (span->link.next != NULL) {
         span->link.next->link.previous = span->link.previous;
+    } else {
+        list->oldest = span->link.previous;
     }
+    list->granules -= span->tree.dirty_granules;
 }
 
 /* The span becomes free memory, as it is: neighbours are not looked at. */
-static void insert_free_locked(struct ap__span *span, size_t dirty)
+static void insert_free_locked(struct ap__span *span, size_t dirty_granules)
 {
     span->state = AP__SPAN_FREE;
-    span->tree.dirty_granules = dirty;
+    span->tree.dirty_granules = dirty_granules;
     ap__region_set_span_ends(first_granule_of(span), span->granules, span);
     ap__free_spans_insert(&free_spans, span);
-    if (dirty != 0) {
+    if (dirty_granules != 0) {
         dirty_list_insert(span);
     }
     free_granules += span->granules;
-    dirty_granules += dirty;
     AP_ASSERT(ap__span_is_valid(span));
 }
 
@@ -102,7 +124,6 @@ static void remove_free_locked(struct ap__span *span)
         dirty_list_remove(span);
     }
     free_granules -= span->granules;
-    dirty_granules -= span->tree.dirty_granules;
 }
 
 /* The free span that holds a granule at its end or start, NULL if that granule is in use. */
@@ -116,25 +137,25 @@ static struct ap__span *free_span_at(size_t granule)
 }
 
 /* Makes the span free and one with its free neighbours. */
-static void coalesce_and_insert_locked(struct ap__span *span, size_t dirty)
+static void coalesce_and_insert_locked(struct ap__span *span, size_t dirty_granules)
 {
     size_t first = first_granule_of(span);
     struct ap__span *before = free_span_at(first - 1);
     struct ap__span *after = free_span_at(first + span->granules);
     if (before != NULL) {
         remove_free_locked(before);
-        dirty += before->tree.dirty_granules;
+        dirty_granules += before->tree.dirty_granules;
         span->start = before->start;
         span->granules += before->granules;
         ap__span_record_give(before);
     }
     if (after != NULL) {
         remove_free_locked(after);
-        dirty += after->tree.dirty_granules;
+        dirty_granules += after->tree.dirty_granules;
         span->granules += after->granules;
         ap__span_record_give(after);
     }
-    insert_free_locked(span, dirty);
+    insert_free_locked(span, dirty_granules);
 }
 
 /* A record for [first, first + granules). NULL: no memory for it. */
@@ -193,9 +214,9 @@ static struct ap__span *take_fit_locked(size_t granules, size_t alignment)
         return NULL;
     }
     remove_free_locked(span);
-    size_t dirty = span->tree.dirty_granules;
+    size_t dirty_granules = span->tree.dirty_granules;
     if (!trim_locked(span, skip_to_alignment(span->start, alignment), granules)) {
-        insert_free_locked(span, dirty);
+        insert_free_locked(span, dirty_granules);
         return NULL;
     }
     return span;
@@ -433,6 +454,7 @@ void ap__page_heap_give(struct ap__span *span)
         coalesce_and_insert_locked(span, ap__region_count_dirty(first, span->granules));
     }
     ap__lock_release(&lock);
+    ap__bell_ring(&ap__heap_bell);
 }
 
 bool ap__page_heap_extend(struct ap__span *span, size_t granules)
@@ -447,7 +469,7 @@ bool ap__page_heap_extend(struct ap__span *span, size_t granules)
     bool fits = after != NULL && after->granules >= more;
     if (fits) {
         remove_free_locked(after);
-        size_t dirty = after->tree.dirty_granules;
+        size_t dirty_granules = after->tree.dirty_granules;
         fits = trim_locked(after, 0, more);
         if (fits) {
             ap__span_record_give(after);
@@ -455,7 +477,7 @@ bool ap__page_heap_extend(struct ap__span *span, size_t granules)
             large_granules += more;
             ap__region_set_span_ends(first_granule_of(span), granules, span);
         } else {
-            insert_free_locked(after, dirty);
+            insert_free_locked(after, dirty_granules);
         }
     }
     ap__lock_release(&lock);
@@ -480,6 +502,7 @@ bool ap__page_heap_shorten(struct ap__span *span, size_t granules)
         coalesce_and_insert_locked(tail, less);
     }
     ap__lock_release(&lock);
+    ap__bell_ring(&ap__heap_bell);
     return tail != NULL;
 }
 
@@ -496,49 +519,75 @@ struct ap__span *ap__page_heap_span_of(uintptr_t address)
     return ap__span_by_index(record);
 }
 
-/* Gives back the memory of the span's dirty runs; returns the bytes. No lock: the span is ours. */
-static size_t discard_dirty(const struct ap__span *span)
+/* Gives the memory of the span's dirty runs back, up to `most` granules, highest addresses first: what is
+ * taken again comes from the lowest. Returns the granules. No lock: the span is ours. */
+static size_t discard_dirty(const struct ap__span *span, size_t most)
 {
-    size_t end = first_granule_of(span) + span->granules;
+    size_t first = first_granule_of(span);
     size_t discarded = 0;
-    for (size_t i = first_granule_of(span); i < end;) {
-        if (ap__region_is_clean(i)) {
-            i++;
+    for (size_t end = first + span->granules; end > first && discarded < most;) {
+        if (ap__region_is_clean(end - 1)) {
+            end--;
             continue;
         }
         size_t run = 1;
-        while (i + run < end && !ap__region_is_clean(i + run)) {
+        while (end - run > first && discarded + run < most && !ap__region_is_clean(end - run - 1)) {
             run++;
         }
-        if (ap__os_discard((void *)ap__region_address_of(i), run << AP_PAGE_HEAP_GRANULE_SHIFT)) {
-            ap__region_set_clean(i, run, true);
-            discarded += run << AP_PAGE_HEAP_GRANULE_SHIFT;
+        end -= run;
+        if (ap__os_discard((void *)ap__region_address_of(end), run << AP_PAGE_HEAP_GRANULE_SHIFT)) {
+            ap__region_set_clean(end, run, true);
+            discarded += run;
         }
-        i += run;
     }
     return discarded;
 }
 
-size_t ap__page_heap_purge(void)
+/* Purges the oldest span of a list, at most `most` granules of it. Enters and leaves with the lock, which is
+ * free in between. Returns the granules. */
+static size_t purge_oldest_locked(struct dirty_list *list, size_t most)
 {
-    size_t discarded = 0;
-    bool refused = false; /* the kernel would not take it: locked pages, say */
+    struct ap__span *span = list->oldest;
+    remove_free_locked(span);
+    span->state = AP__SPAN_PURGING;
+    ap__lock_release(&lock);
+    size_t discarded = discard_dirty(span, most);
+    ap__lock_take(&lock);
+    size_t first = first_granule_of(span);
+    coalesce_and_insert_locked(span, ap__region_count_dirty(first, span->granules));
+    return discarded;
+}
+
+size_t ap__page_heap_purge(enum ap__dirty_kind kind, size_t keep_bytes)
+{
+    struct dirty_list *list = &dirty[kind];
+    size_t keep = keep_bytes >> AP_PAGE_HEAP_GRANULE_SHIFT;
+    size_t purged = 0;
     ap__lock_take(&lock);
     /* Not more than there is now: other threads may go on freeing meanwhile. */
-    size_t goal = dirty_granules << AP_PAGE_HEAP_GRANULE_SHIFT;
-    while (dirty_spans != NULL && discarded < goal && !refused) {
-        struct ap__span *span = dirty_spans;
-        remove_free_locked(span);
-        span->state = AP__SPAN_PURGING;
-        ap__lock_release(&lock);
-        discarded += discard_dirty(span);
-        ap__lock_take(&lock);
-        size_t dirty = ap__region_count_dirty(first_granule_of(span), span->granules);
-        coalesce_and_insert_locked(span, dirty);
-        refused = dirty != 0;
+    size_t goal = list->granules > keep ? list->granules - keep : 0;
+    while (list->oldest != NULL && purged < goal) {
+        size_t discarded = purge_oldest_locked(list, ap__min(goal - purged, PURGE_GRANULES_MAX));
+        if (discarded == 0) {
+            break; /* the kernel would not take it: locked pages, say */
+        }
+        purged += discarded;
     }
     ap__lock_release(&lock);
-    return discarded;
+    return purged << AP_PAGE_HEAP_GRANULE_SHIFT;
+}
+
+size_t ap__page_heap_purge_all(void)
+{
+    return ap__page_heap_purge(AP__DIRTY_SHORT, 0) + ap__page_heap_purge(AP__DIRTY_LONG, 0);
+}
+
+size_t ap__page_heap_dirty_bytes(enum ap__dirty_kind kind)
+{
+    ap__lock_take(&lock);
+    size_t granules = dirty[kind].granules;
+    ap__lock_release(&lock);
+    return granules << AP_PAGE_HEAP_GRANULE_SHIFT;
 }
 
 void ap__page_heap_stats(struct ap__page_heap_stats *stats)
@@ -548,7 +597,8 @@ void ap__page_heap_stats(struct ap__page_heap_stats *stats)
         ap__region_usable_bytes() + (outside_granules << AP_PAGE_HEAP_GRANULE_SHIFT);
     stats->usable_bytes_peak = usable_granules_peak << AP_PAGE_HEAP_GRANULE_SHIFT;
     stats->free_bytes = free_granules << AP_PAGE_HEAP_GRANULE_SHIFT;
-    stats->dirty_bytes = dirty_granules << AP_PAGE_HEAP_GRANULE_SHIFT;
+    stats->dirty_bytes = (dirty[AP__DIRTY_SHORT].granules + dirty[AP__DIRTY_LONG].granules)
+                         << AP_PAGE_HEAP_GRANULE_SHIFT;
     stats->free_spans = free_spans.count;
     stats->large_spans = large_count;
     stats->large_bytes = large_granules << AP_PAGE_HEAP_GRANULE_SHIFT;

@@ -21,6 +21,7 @@
 #include "heap/span.h"
 
 struct ap__lock;
+struct ap__bell;
 
 /*
  * A span of `granules` at a multiple of `alignment` bytes (a power of two, at least a granule), for
@@ -51,8 +52,22 @@ bool ap__page_heap_shorten(struct ap__span *span, size_t granules);
  */
 struct ap__span *ap__page_heap_span_of(uintptr_t address);
 
-/* Gives the memory of all free spans back to the kernel; returns the bytes. */
-size_t ap__page_heap_purge(void);
+/* Free spans by length: long ones are given back sooner, since they cost the most and are the least likely
+ * to be wanted as they are. */
+enum ap__dirty_kind { AP__DIRTY_SHORT, AP__DIRTY_LONG, AP__DIRTY_KINDS };
+#define AP_LONG_SPAN_GRANULES 16 /* 1 MiB */
+
+/* What a purge of the free spans of a kind would give back at most, in bytes. */
+size_t ap__page_heap_dirty_bytes(enum ap__dirty_kind kind);
+
+/*
+ * Gives memory of free spans of a kind back to the kernel, the longest unused first, until
+ * `keep_bytes` are left (rounded down to granules); returns the bytes given back.
+ */
+size_t ap__page_heap_purge(enum ap__dirty_kind kind, size_t keep_bytes);
+
+/* Everything of both kinds. */
+size_t ap__page_heap_purge_all(void);
 
 struct ap__page_heap_stats {
     size_t usable_bytes; /* of the region, plus spans outside of it */
@@ -65,6 +80,10 @@ struct ap__page_heap_stats {
     size_t reserved_bytes; /* address space held and not usable */
 };
 void ap__page_heap_stats(struct ap__page_heap_stats *stats);
+
+/* Rung whenever memory has become unused that could go back to the kernel: by the page heap, and by
+ * the layers above it for theirs. Who gives memory back as time goes by listens to it. */
+extern struct ap__bell ap__heap_bell;
 
 struct ap__lock *ap__page_heap_lock(void); /* for fork only */
 

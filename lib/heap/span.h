@@ -53,6 +53,7 @@ struct ap__span {
             uint8_t bucket;      /* which of central's lists it is on */
             bool is_new;         /* no block of it has been handed out yet */
             bool is_purged;      /* no block has come back since its free pages were given back */
+            uint8_t claim_epoch; /* when a block of it was last handed out */
         } slots;
         struct {               /* LARGE */
             size_t size_bytes; /* as the program asked */

@@ -21,7 +21,9 @@
 #include "cache/thread.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
+#include "decay/decay.h"
 #include "heap/page_heap.h"
+#include "life/helper.h"
 #include "meta/meta.h"
 #include "os/lock.h"
 #include "table/large_table.h"
@@ -98,6 +100,8 @@ static void after_fork_in_child(void)
     ap__lock_fork_window_close();
     ap__large_table_after_fork_in_child();
     ap__thread_after_fork_in_child();
+    ap__decay_after_fork_in_child();
+    ap__helper_after_fork_in_child();
 }
 
 void ap__fork_watch(struct ap__lock *lock)

@@ -13,9 +13,11 @@
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "config/options.h"
+#include "decay/decay.h"
 #include "heap/page_heap.h"
 #include "heap/region.h"
 #include "life/fork.h"
+#include "life/helper.h"
 #include "os/lock.h"
 #include "os/os.h"
 #include "table/large_table.h"
@@ -32,6 +34,7 @@ static void apply_limits(void)
     ap__cache_limits_init(ap__options.cache_thread, ap__options.cache_total);
     ap__page_heap_init((enum ap__pages)ap__options.thp);
     ap__central_init(ap__options.populate != 0);
+    ap__decay_init(ap__options.decay_ms);
     ap__transfer_init((unsigned)ap__options.cpu_shards, ap__options.transfer_class);
     if (ap__options.hardened != 0) {
         ap__thread_hide_caches();
@@ -67,7 +70,9 @@ void ap__life_init(void)
 struct ap__thread_cache *ap__life_enter(void)
 {
     ap__life_init();
-    return ap__thread_enter();
+    struct ap__thread_cache *cache = ap__thread_enter();
+    ap__helper_consider();
+    return cache;
 }
 
 struct ap__thread_cache *ap__life_enter_to_free(void)
@@ -87,4 +92,6 @@ __attribute__((constructor(101))) static void construct(void)
     (void)ap__thread_watch_exits();
     (void)ap__life_enter();
     ap__fork_watch(&lock);
+    ap__helper_allow(ap__options.helper != 0 && ap__options.decay_ms != 0 &&
+                     ap__options.decay_ms != AP__DECAY_NEVER);
 }

@@ -67,6 +67,15 @@ enum ap__huge_pages ap__os_huge_pages(void)
                                                : AP__HUGE_PAGES_NEVER;
 }
 
+uint64_t ap__os_now_ms(void)
+{
+    int saved_errno = errno;
+    struct timespec now = {0, 0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    errno = saved_errno;
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 uint64_t ap__os_seed(void)
 {
     int saved_errno = errno;

@@ -48,6 +48,12 @@ static void give_all(unsigned size_class, void **blocks, unsigned count)
     }
 }
 
+static size_t purge(unsigned size_class)
+{
+    bool pending = false;
+    return ap__central_purge(size_class, 0, 0, &pending);
+}
+
 Test(central_free_list, every_class_hands_out_disjoint_blocks_in_address_order)
 {
     init();
@@ -96,7 +102,7 @@ Test(central_free_list, drained_spans_return_but_one_short_one_is_kept)
     give_all(CLASS_64, blocks, 3 * SLOTS_64);
     cr_assert_eq(heap_check().small_spans, 1);
     cr_assert_eq(stats(CLASS_64).spans, 1);
-    cr_assert_eq(ap__central_purge(CLASS_64), 0);
+    cr_assert_eq(purge(CLASS_64), 0);
     cr_assert_eq(heap_check().small_spans, 0);
     take_all(CLASS_LARGEST, blocks, 1);
     give_all(CLASS_LARGEST, blocks, 1);
@@ -119,10 +125,10 @@ Test(central_free_list, a_purge_takes_the_free_pages_between_live_blocks)
     }
     size_t live = (4 * SLOTS_64 + LIVE - 1) / LIVE; /* each on a page of its own */
     os_faults_fail_always(OS_FAULTS_MADVISE);
-    cr_assert_eq(ap__central_purge(CLASS_64), 0, "refused: nothing has been given back");
+    cr_assert_eq(purge(CLASS_64), 0, "refused: nothing has been given back");
     os_faults_reset();
-    cr_assert_eq(ap__central_purge(CLASS_64), 4 * AP_GRANULE - live * 4096);
-    cr_assert_eq(ap__central_purge(CLASS_64), 0, "nothing has come back since");
+    cr_assert_eq(purge(CLASS_64), 4 * AP_GRANULE - live * 4096);
+    cr_assert_eq(purge(CLASS_64), 0, "nothing has come back since");
     cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), live, "a run between two live blocks each");
     for (unsigned i = 0; i < 4 * SLOTS_64; i += LIVE) {
         cr_assert_eq(((char *)blocks[i])[63], 7, "live blocks keep their contents");
@@ -131,7 +137,7 @@ Test(central_free_list, a_purge_takes_the_free_pages_between_live_blocks)
     cr_assert_eq(stats(CLASS_64).spans, 4);
     give_all(CLASS_64, &blocks[LIVE],
              1); /* one more page is free now: the run around it goes again */
-    cr_assert_geq(ap__central_purge(CLASS_64), 5 * 4096);
+    cr_assert_geq(purge(CLASS_64), 5 * 4096);
     heap_check();
 }
 

@@ -172,9 +172,9 @@ Test(page_heap, fresh_memory_is_clean_used_memory_is_dirty_purged_memory_is_clea
     memset((void *)a->start, 7, 4 * AP_GRANULE);
     ap__page_heap_give(a);
     cr_assert_eq(heap_check().dirty_granules, 4);
-    cr_assert_eq(ap__page_heap_purge(), 4 * AP_GRANULE);
+    cr_assert_eq(ap__page_heap_purge_all(), 4 * AP_GRANULE);
     cr_assert_eq(heap_check().dirty_granules, 0);
-    cr_assert_eq(ap__page_heap_purge(), 0);
+    cr_assert_eq(ap__page_heap_purge_all(), 0);
     a = take(4);
     cr_assert_eq(ap__region_granule_of(a->start), first);
     for (size_t i = 0; i < 4 * AP_GRANULE; i++) {
@@ -192,10 +192,10 @@ Test(page_heap, a_purge_that_the_kernel_refuses_ends_and_loses_nothing)
     ap__page_heap_give(a);
     ap__page_heap_give(b);
     os_faults_fail_always(OS_FAULTS_MADVISE);
-    cr_assert_eq(ap__page_heap_purge(), 0);
+    cr_assert_eq(ap__page_heap_purge_all(), 0);
     cr_assert_eq(heap_check().dirty_granules, 8);
     os_faults_reset();
-    cr_assert_eq(ap__page_heap_purge(), 8 * AP_GRANULE);
+    cr_assert_eq(ap__page_heap_purge_all(), 8 * AP_GRANULE);
     ap__page_heap_give(wall);
     ap__page_heap_give(wall2);
     heap_check();
@@ -563,7 +563,7 @@ static void purge(void)
             model.clean[i] = true;
         }
     }
-    cr_assert_eq(ap__page_heap_purge(), dirty * AP_GRANULE);
+    cr_assert_eq(ap__page_heap_purge_all(), dirty * AP_GRANULE);
 }
 
 static void compare_with_model(void)
@@ -656,7 +656,7 @@ static void *purge_until_told(void *unused)
 {
     pthread_barrier_wait(&start);
     while (!atomic_load(&stop)) {
-        (void)ap__page_heap_purge();
+        (void)ap__page_heap_purge_all();
     }
     return unused;
 }

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * decay.c: the steps.
+ *
+ * Free spans follow a curve of bytes, one for short and one for long spans. Spans that are partly used are
+ * looked at sixteen times in `decay_ms`: one from which no block was taken in four to sixteen looks
+ * gives its free pages back. A span that is in use for new blocks is left alone: its pages would be
+ * faulted again.
+ */
+#include "decay/decay.h"
+
+#include <stdatomic.h>
+
+#include "base/bits.h"
+#include "central/central_free_list.h"
+#include "central/transfer_cache.h"
+#include "decay/curve.h"
+#include "heap/page_heap.h"
+#include "os/os.h"
+
+enum {
+    LONG_DIVISOR = 5,     /* how much sooner long spans go */
+    LOOKS_PER_DECAY = 16, /* at partly used spans and transfer caches */
+    AGE_LEAST = 4,        /* looks at which a span is left alone since it was of use */
+};
+
+/* What a thread that does a step owns: see `stepping`. */
+static struct {
+    struct ap__curve curves[AP__DIRTY_KINDS];
+    uint64_t stepped_ms[AP__DIRTY_KINDS];
+    uint64_t looked_ms;
+    unsigned looks;
+} state;
+
+static uint64_t decay_ms; /* set by init, constant afterwards */
+
+static _Atomic(bool) stepping; /* a step is under way */
+static _Atomic(bool) pending;  /* the next look may find something */
+static _Atomic(bool) is_helped;
+static _Atomic(uint64_t) due_ms; /* for poll(): no step is due before */
+
+void ap__decay_init(uint64_t milliseconds)
+{
+    decay_ms = milliseconds;
+}
+
+void ap__decay_set_helped(bool helped)
+{
+    /* relaxed: a poll or a step more does no harm. */
+    atomic_store_explicit(&is_helped, helped, memory_order_relaxed);
+}
+
+void ap__decay_expect_work(void)
+{
+    atomic_store_explicit(&pending, true, memory_order_relaxed);
+}
+
+void ap__decay_after_fork_in_child(void)
+{
+    ap__decay_set_helped(false);
+    atomic_store_explicit(&stepping, false, memory_order_relaxed);
+}
+
+/* ------------------------------------------------------------ free spans */
+
+static uint64_t step_ms_of(enum ap__dirty_kind kind)
+{
+    uint64_t whole_ms = kind == AP__DIRTY_LONG ? decay_ms / LONG_DIVISOR : decay_ms;
+    return ap__max(whole_ms / AP_CURVE_STEPS, 1);
+}
+
+/* Milliseconds to the next step, -1 if there is nothing to give back. */
+static int64_t step_spans(enum ap__dirty_kind kind, uint64_t now_ms)
+{
+    uint64_t step_ms = step_ms_of(kind);
+    uint64_t steps = (now_ms - state.stepped_ms[kind]) / step_ms;
+    size_t unused = ap__page_heap_dirty_bytes(kind);
+    if (steps != 0) {
+        struct ap__curve *curve = &state.curves[kind];
+        state.stepped_ms[kind] += steps * step_ms;
+        size_t may_stay = ap__curve_advance(curve, steps, unused);
+        if (unused > may_stay && ap__page_heap_purge(kind, may_stay) == 0) {
+            return -1; /* the kernel does not take it: locked pages, say */
+        }
+        unused = ap__page_heap_dirty_bytes(kind);
+        ap__curve_left(curve, unused);
+    }
+    return unused == 0 ? -1 : (int64_t)(state.stepped_ms[kind] + step_ms - now_ms);
+}
+
+/* ------------------------------------------------------------ spans in use, transfer caches */
+
+static bool empty_transfer_caches(unsigned size_class)
+{
+    void *blocks[AP_BATCH_MAX];
+    for (unsigned shard = 0; shard < ap__transfer_shards(); shard++) {
+        unsigned got;
+        while ((got = ap__transfer_take_unused(size_class, shard, blocks, AP_BATCH_MAX)) != 0) {
+            ap__central_give(size_class, blocks, got, "free");
+        }
+    }
+    return ap__transfer_count(size_class) != 0;
+}
+
+static void look(void)
+{
+    bool more = false;
+    atomic_store_explicit(&pending, false, memory_order_relaxed);
+    ap__central_set_epoch(++state.looks);
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        more |= empty_transfer_caches(c);
+        (void)ap__central_purge(c, AGE_LEAST, LOOKS_PER_DECAY, &more);
+    }
+    if (more) {
+        ap__decay_expect_work();
+    }
+}
+
+static int64_t step_looks(uint64_t now_ms)
+{
+    uint64_t period_ms = ap__max(decay_ms / LOOKS_PER_DECAY, 1);
+    bool wanted = atomic_load_explicit(&pending, memory_order_relaxed);
+    if (wanted && now_ms - state.looked_ms >= period_ms) {
+        state.looked_ms = now_ms;
+        look();
+        wanted = atomic_load_explicit(&pending, memory_order_relaxed);
+    }
+    return wanted ? (int64_t)(state.looked_ms + period_ms - now_ms) : -1;
+}
+
+/* ------------------------------------------------------------ steps */
+
+/* Everything, now. */
+static void give_back_at_once(void)
+{
+    bool more;
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        (void)ap__central_purge(c, 0, 0, &more);
+    }
+    (void)ap__page_heap_purge_all();
+}
+
+/* The earlier of two waits; -1 is none. */
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+static int64_t step(uint64_t now_ms)
+{
+    /* The spans after the looks, which free some. */
+    int64_t wait_ms = step_looks(now_ms);
+    for (int kind = 0; kind < AP__DIRTY_KINDS; kind++) {
+        wait_ms = earlier(wait_ms, step_spans((enum ap__dirty_kind)kind, now_ms));
+    }
+    return wait_ms < 0 ? -1 : wait_ms + 1; /* a millisecond that has begun is not over */
+}
+
+int64_t ap__decay_step(uint64_t now_ms)
+{
+    if (decay_ms == AP__DECAY_NEVER) {
+        return -1;
+    }
+    /* acquire: pairs with the release below: `state` passes from one stepping thread to the next. */
+    if (atomic_exchange_explicit(&stepping, true, memory_order_acquire)) {
+        return -1;
+    }
+    int64_t wait_ms = -1;
+    if (decay_ms == 0) {
+        give_back_at_once();
+    } else {
+        wait_ms = step(now_ms);
+    }
+    atomic_store_explicit(&stepping, false, memory_order_release);
+    return wait_ms;
+}
+
+void ap__decay_poll(void)
+{
+    /* relaxed: hints. */
+    if (atomic_load_explicit(&is_helped, memory_order_relaxed) || decay_ms == AP__DECAY_NEVER) {
+        return;
+    }
+    uint64_t now_ms = decay_ms == 0 ? 0 : ap__os_now_ms();
+    if (now_ms < atomic_load_explicit(&due_ms, memory_order_relaxed)) {
+        return;
+    }
+    uint64_t step_ms = step_ms_of(AP__DIRTY_LONG);
+    atomic_store_explicit(&due_ms, decay_ms == 0 ? 0 : now_ms + step_ms, memory_order_relaxed);
+    ap__decay_expect_work();
+    (void)ap__decay_step(now_ms);
+}

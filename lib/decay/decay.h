@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * decay.h: memory that nobody uses goes back to the kernel, a while after it became unused.
+ *
+ * Does: looks at what is unused (free spans; free pages inside partly used spans; blocks that lie in
+ * transfer caches) and gives back what has been so for long enough. Does not: have a thread or a clock;
+ * life/helper.c has the thread, and a program without one decays on its own slow paths by poll().
+ * Callers: any thread, holding no lock.
+ *
+ * Bounds, with `decay_ms` = D: spans of 1 MiB and more are gone D/5 after they became free, the others
+ * after D, along the curve of curve.h; pages inside spans D/4 to 17/16 D after the last block was taken from
+ * the span; blocks in transfer caches D/16 to D/8 after the last use.
+ */
+#ifndef AP_DECAY_DECAY_H
+#define AP_DECAY_DECAY_H
+
+#include "base/compiler.h"
+
+/* Once, before the first use. `decay_ms`: 0 gives back at once, AP__DECAY_NEVER not at all. */
+#define AP__DECAY_NEVER UINT64_MAX
+void ap__decay_init(uint64_t decay_ms);
+
+/*
+ * Gives back what is due at `now_ms` (of a clock that does not go backwards). Returns the milliseconds
+ * until there may be more to do; -1: nothing is left to do, until something becomes unused.
+ * One thread at a time does the work; any other that calls meanwhile has nothing to do.
+ */
+int64_t ap__decay_step(uint64_t now_ms);
+
+/* Something has become unused: the next steps look everywhere again. */
+void ap__decay_expect_work(void);
+
+/* On slow paths: does a step if one is due and no helper thread is there to do it. */
+void ap__decay_poll(void);
+
+/* Whether a helper thread does the steps. */
+void ap__decay_set_helped(bool helped);
+
+/* A forked child has none, and no step is under way. */
+void ap__decay_after_fork_in_child(void);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * helper.c: start, sleep, end.
+ *
+ * Start: on a slow path of a program's thread, once the process has two caches and has been through some
+ * slow paths since: threads that come and go at start-up are not worth another one. pthread_create()
+ * allocates, through us: the thread has its cache by then and holds none of our locks.
+ *
+ * End. A process whose main thread has left by pthread_exit() ends with its last thread, so the helper
+ * must not be that: the last thread with a cache stops it and waits until it is gone. A helper that finds
+ * nothing to do and one thread left ends by itself, so that the process has a single thread again.
+ *
+ * Idea: jemalloc's background threads, which are one per processor and wake up now and then.
+ */
+#include "life/helper.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/prctl.h>
+
+#include "cache/thread.h"
+#include "decay/decay.h"
+#include "heap/page_heap.h"
+#include "os/bell.h"
+#include "os/lock.h"
+#include "os/os.h"
+
+enum {
+    STACK_BYTES = 64 << 10,
+    THREADS_MIN = 2,
+    EVENTS_BEFORE_START = 32, /* slow paths with two threads; doubled at each start, up to */
+    EVENTS_BEFORE_START_MAX = 1 << 14,
+    FOR_EVER = -1,
+};
+
+enum state {
+    FORBIDDEN, /* the library is not ready, or the option says so */
+    NONE,
+    STARTING,
+    RUNNING,
+    STOPPING, /* the last thread waits for the helper's end */
+    LEAVING,  /* the helper ends by itself */
+};
+static _Atomic(int) state;
+
+/* Slow paths to go before the next start; approximate: several threads count. */
+static _Atomic(unsigned) events_left = EVENTS_BEFORE_START;
+static unsigned events_before_start = EVENTS_BEFORE_START; /* of the state's owner */
+
+static pthread_t helper;          /* of the state's owner */
+static struct ap__bell stop_bell; /* cuts timed sleeps short */
+
+/* ------------------------------------------------------------ the helper */
+
+static bool is_stopping(void)
+{
+    /* acquire: pairs with the change of state in stop(). */
+    return atomic_load_explicit(&state, memory_order_acquire) == STOPPING;
+}
+
+static void sleep_at_most(int64_t ms)
+{
+    ap__bell_listen(&stop_bell);
+    if (!is_stopping()) {
+        ap__bell_sleep(&stop_bell, ms);
+    }
+}
+
+/* `true`: the process has one thread again, and the helper is to end by itself. */
+static bool may_leave(void)
+{
+    int running = RUNNING;
+    return ap__thread_count() < THREADS_MIN &&
+           atomic_compare_exchange_strong_explicit(&state, &running, LEAVING, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+/*
+ * Steps until nothing is left to do, twice: once more after others have been told to ring, so that no
+ * ring is missed. `false`: the helper shall end.
+ */
+static bool work(void)
+{
+    for (bool listens = false;;) {
+        int64_t wait_ms = ap__decay_step(ap__os_now_ms());
+        if (is_stopping()) {
+            return false;
+        }
+        if (wait_ms >= 0) {
+            sleep_at_most(wait_ms);
+        } else if (listens) {
+            return true;
+        } else {
+            ap__bell_listen(&ap__heap_bell);
+            ap__decay_expect_work();
+            listens = true;
+        }
+    }
+}
+
+static void *run(void *unused)
+{
+    (void)prctl(PR_SET_NAME, "apmalloc");
+    while (work()) {
+        if (may_leave()) {
+            (void)pthread_detach(pthread_self());
+            ap__decay_set_helped(false);
+            /* release: pairs with the acquire in start(): `helper` is free for the next. */
+            atomic_store_explicit(&state, NONE, memory_order_release);
+            break;
+        }
+        ap__bell_sleep(&ap__heap_bell, FOR_EVER);
+        ap__decay_expect_work();
+    }
+    return unused;
+}
+
+/* ------------------------------------------------------------ start and stop */
+
+/* A thread with no signals and a small stack. */
+static bool create(void)
+{
+    pthread_attr_t attributes;
+    sigset_t all;
+    sigset_t saved;
+    if (pthread_attr_init(&attributes) != 0) {
+        return false;
+    }
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &saved);
+    /* Where thread-local data alone need more than that, the default has to do. */
+    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    bool done = pthread_create(&helper, &attributes, run, NULL) == 0 ||
+                pthread_create(&helper, NULL, run, NULL) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &saved, NULL);
+    (void)pthread_attr_destroy(&attributes);
+    return done;
+}
+
+static void set_next_start(void)
+{
+    atomic_store_explicit(&events_left, events_before_start, memory_order_relaxed);
+    if (events_before_start < EVENTS_BEFORE_START_MAX) {
+        events_before_start *= 2;
+    }
+}
+
+static void start(void)
+{
+    int none = NONE;
+    if (!atomic_compare_exchange_strong_explicit(&state, &none, STARTING, memory_order_acq_rel,
+                                                 memory_order_relaxed)) {
+        return;
+    }
+    int saved_errno = errno;
+    set_next_start();
+    ap__decay_expect_work();
+    bool created = create();
+    ap__decay_set_helped(created);
+    atomic_store_explicit(&state, created ? RUNNING : NONE, memory_order_release);
+    errno = saved_errno;
+}
+
+void ap__helper_consider(void)
+{
+    /* relaxed: start() looks again. */
+    if (AP_LIKELY(atomic_load_explicit(&state, memory_order_relaxed) != NONE) ||
+        ap__thread_count() < THREADS_MIN || ap__lock_is_at_work()) {
+        return;
+    }
+    unsigned left = atomic_load_explicit(&events_left, memory_order_relaxed);
+    if (left != 0) {
+        atomic_store_explicit(&events_left, left - 1, memory_order_relaxed);
+        return;
+    }
+    start();
+}
+
+/* By the last thread with a cache, at its end. */
+static void stop(void)
+{
+    int running = RUNNING;
+    if (!atomic_compare_exchange_strong_explicit(&state, &running, STOPPING, memory_order_acq_rel,
+                                                 memory_order_relaxed)) {
+        return;
+    }
+    ap__bell_wake(&stop_bell);
+    ap__bell_wake(&ap__heap_bell);
+    (void)pthread_join(helper, NULL);
+    ap__decay_set_helped(false);
+    atomic_store_explicit(&state, NONE, memory_order_release);
+}
+
+void ap__helper_allow(bool allowed)
+{
+    ap__thread_on_last_exit(stop);
+    atomic_store_explicit(&state, allowed ? NONE : FORBIDDEN, memory_order_release);
+}
+
+void ap__helper_after_fork_in_child(void)
+{
+    ap__heap_bell = (struct ap__bell){0};
+    stop_bell = (struct ap__bell){0};
+    if (atomic_load_explicit(&state, memory_order_relaxed) != FORBIDDEN) {
+        atomic_store_explicit(&state, NONE, memory_order_relaxed);
+    }
+}
