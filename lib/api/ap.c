@@ -7,6 +7,7 @@
 #include "api/fast_path.h"
 #include "api/glibc.h"
 #include "api/malloc.h"
+#include "decay/pressure.h"
 
 AP_API void *ap_malloc(size_t size)
 {
@@ -102,6 +103,11 @@ AP_API int ap_malloc_trim(size_t pad)
 {
     (void)pad;
     return ap__trim() != 0;
+}
+
+AP_API void ap_set_pressure_callback(ap_pressure_callback *callback, void *context)
+{
+    ap__pressure_set_callback(callback, context);
 }
 
 AP_API int ap_mallopt(int parameter, int value)

@@ -10,6 +10,8 @@
 
 #include <stdatomic.h>
 
+#include "heap/heap_limits.h"
+
 enum {
     INITIAL_BLOCKS = 7,    /* with the NULL, one cache line of addresses */
     CAPACITY_BLOCKS = 1023 /* four batches of the small classes, less the NULL */
@@ -37,7 +39,7 @@ void ap__cache_limits_init(size_t thread_bytes_max, size_t total_bytes_max)
 size_t ap__cache_limits_grant(size_t granted_bytes, size_t more_bytes)
 {
     size_t step = ap__align_up(more_bytes, GRANT_STEP);
-    if (granted_bytes + step > thread_max) {
+    if (granted_bytes + step > thread_max || ap__heap_limits_pressure() != AP__PRESSURE_NONE) {
         return 0;
     }
     /* relaxed: a number that nothing else depends on. */

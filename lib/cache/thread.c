@@ -119,15 +119,20 @@ static void give_record(struct ap__thread_cache *cache)
     ap__lock_release(&lock);
 }
 
-static void on_thread_exit(void *value)
+/* Returns how many threads had a cache. */
+static unsigned leave(struct ap__thread_cache *cache)
 {
-    struct ap__thread_cache *cache = value;
-    has_left = true;
     ap__thread_cache_current = &no_cache;
     own = NULL;
     ap__thread_cache_empty(cache);
     give_record(cache);
-    if (atomic_fetch_sub_explicit(&count, 1, memory_order_acq_rel) == 1 && on_last_exit != NULL) {
+    return atomic_fetch_sub_explicit(&count, 1, memory_order_acq_rel);
+}
+
+static void on_thread_exit(void *value)
+{
+    has_left = true;
+    if (leave(value) == 1 && on_last_exit != NULL) {
         on_last_exit();
     }
 }
@@ -155,6 +160,16 @@ static void arm(struct ap__thread_cache *cache)
 struct ap__thread_cache *ap__thread_cache_or_null(void)
 {
     return own;
+}
+
+void ap__thread_leave(void)
+{
+    if (own != NULL) {
+        if (own->exit_armed) {
+            (void)pthread_setspecific(exit_key, NULL);
+        }
+        (void)leave(own);
+    }
 }
 
 void ap__thread_hide_caches(void)

@@ -39,6 +39,9 @@ struct ap__thread_cache *ap__thread_enter(void);
  */
 struct ap__thread_cache *ap__thread_enter_to_free(void);
 
+/* Gives this thread's cache back, if it has one; it may get another later. */
+void ap__thread_leave(void);
+
 /* The same if there is one already, else NULL. */
 struct ap__thread_cache *ap__thread_cache_or_null(void);
 

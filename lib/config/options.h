@@ -34,6 +34,10 @@
     X(thp, PAGES, AP__PAGES_AUTO, AP__PAGES_AUTO, AP__PAGES_ALWAYS,                                \
       "huge pages; auto: for small blocks of heaps from 64M on, where the system lets programs "   \
       "ask for them")                                                                              \
+    X(limit, BYTES, 0, 0, AP_TIB(1024), "bytes of heap beyond which allocation fails; 0: none")    \
+    X(soft_limit, BYTES, 0, 0, AP_TIB(1024),                                                       \
+      "bytes of heap beyond which unused memory is given back at once and caches stay small; 0: "  \
+      "none")                                                                                      \
     X(decay_ms, DELAY, 5000, 0, 1000000000,                                                        \
       "milliseconds after which unused memory is given back to the kernel; 0: at once, -1: never") \
     X(helper, BOOL, 1, 0, 1,                                                                       \

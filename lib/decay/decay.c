@@ -15,13 +15,16 @@
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "decay/curve.h"
+#include "decay/pressure.h"
+#include "heap/heap_limits.h"
 #include "heap/page_heap.h"
 #include "os/os.h"
 
 enum {
     LONG_DIVISOR = 5,     /* how much sooner long spans go */
     LOOKS_PER_DECAY = 16, /* at partly used spans and transfer caches */
-    AGE_LEAST = 4,        /* looks at which a span is left alone since it was of use */
+    PRESSURE_MS = 50,
+    AGE_LEAST = 4, /* looks at which a span is left alone since it was of use */
 };
 
 /* What a thread that does a step owns: see `stepping`. */
@@ -29,6 +32,7 @@ static struct {
     struct ap__curve curves[AP__DIRTY_KINDS];
     uint64_t stepped_ms[AP__DIRTY_KINDS];
     uint64_t looked_ms;
+    uint64_t relieved_ms;
     unsigned looks;
 } state;
 
@@ -131,13 +135,13 @@ static int64_t step_looks(uint64_t now_ms)
 /* ------------------------------------------------------------ steps */
 
 /* Everything, now. */
-static void give_back_at_once(void)
+static size_t give_back_at_once(void)
 {
     bool more;
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         (void)ap__central_purge(c, 0, 0, &more);
     }
-    (void)ap__page_heap_purge_all();
+    return ap__page_heap_purge_all();
 }
 
 /* The earlier of two waits; -1 is none. */
@@ -146,8 +150,23 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < 0 || (b >= 0 && b < a) ? b : a;
 }
 
+/* Above the soft limit nothing waits, but not more often than every PRESSURE_MS. */
+static int64_t step_under_pressure(uint64_t now_ms)
+{
+    if (now_ms - state.relieved_ms >= PRESSURE_MS) {
+        state.relieved_ms = now_ms;
+        if (give_back_at_once() == 0) {
+            return -1; /* until there is more */
+        }
+    }
+    return (int64_t)(state.relieved_ms + PRESSURE_MS - now_ms) + 1;
+}
+
 static int64_t step(uint64_t now_ms)
 {
+    if (AP_UNLIKELY(ap__heap_limits_pressure() != AP__PRESSURE_NONE)) {
+        return step_under_pressure(now_ms);
+    }
     /* The spans after the looks, which free some. */
     int64_t wait_ms = step_looks(now_ms);
     for (int kind = 0; kind < AP__DIRTY_KINDS; kind++) {
@@ -167,10 +186,11 @@ int64_t ap__decay_step(uint64_t now_ms)
     }
     int64_t wait_ms = -1;
     if (decay_ms == 0) {
-        give_back_at_once();
+        (void)give_back_at_once();
     } else {
         wait_ms = step(now_ms);
     }
+    ap__pressure_tell();
     atomic_store_explicit(&stepping, false, memory_order_release);
     return wait_ms;
 }

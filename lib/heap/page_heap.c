@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 
 #include "heap/free_spans.h"
+#include "heap/heap_limits.h"
 #include "meta/meta.h"
 #include "os/bell.h"
 #include "os/check.h"
@@ -222,6 +223,47 @@ static struct ap__span *take_fit_locked(size_t granules, size_t alignment)
     return span;
 }
 
+static size_t dirty_bytes_locked(void)
+{
+    return (dirty[AP__DIRTY_SHORT].granules + dirty[AP__DIRTY_LONG].granules)
+           << AP_PAGE_HEAP_GRANULE_SHIFT;
+}
+
+/* In spans of small blocks and of large objects. */
+static size_t used_bytes_locked(void)
+{
+    return ap__region_usable_bytes() +
+           ((outside_granules - free_granules) << AP_PAGE_HEAP_GRANULE_SHIFT);
+}
+
+static bool is_allowed_locked(size_t granules)
+{
+    size_t hard = ap__heap_limits_hard();
+    size_t used = used_bytes_locked();
+    return used <= hard && granules <= (hard - used) >> AP_PAGE_HEAP_GRANULE_SHIFT;
+}
+
+/* After each change. Returns how many dirty bytes the hard limit has no room for. */
+static size_t note_limits_locked(void)
+{
+    size_t used = used_bytes_locked();
+    size_t unused = dirty_bytes_locked();
+    size_t hard = ap__heap_limits_hard();
+    ap__heap_limits_note(used, unused);
+    return AP_UNLIKELY(used < hard && unused > hard - used) ? unused - (hard - used) : 0;
+}
+
+/* Above the hard limit by memory that nobody uses: it goes, the long spans first. */
+AP_COLD static void purge_excess(size_t bytes)
+{
+    for (int kind = AP__DIRTY_KINDS; bytes != 0 && kind-- > 0;) {
+        size_t have = ap__page_heap_dirty_bytes((enum ap__dirty_kind)kind);
+        size_t purged =
+            ap__page_heap_purge((enum ap__dirty_kind)kind, have > bytes ? have - bytes : 0);
+        bytes -= ap__min(bytes, purged);
+    }
+}
+
 static void note_peak_locked(void)
 {
     size_t usable = (ap__region_usable_bytes() >> AP_PAGE_HEAP_GRANULE_SHIFT) + outside_granules;
@@ -403,21 +445,31 @@ static void become_used_locked(struct ap__span *span, unsigned size_class)
     }
 }
 
-struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned size_class)
+static struct ap__span *take_any_locked(size_t granules, size_t alignment, unsigned size_class)
 {
-    AP_ASSERT(granules != 0 && alignment >= AP_GRANULE && ap__is_power_of_two(alignment));
-    ap__lock_take(&lock);
     struct ap__span *span = take_fit_locked(granules, alignment);
     if (span == NULL && grow_locked(granules, alignment, size_class != 0)) {
         span = take_fit_locked(granules, alignment);
     }
-    if (span == NULL) {
-        span = take_outside_locked(granules, alignment, size_class);
+    return span != NULL ? span : take_outside_locked(granules, alignment, size_class);
+}
+
+struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned size_class)
+{
+    AP_ASSERT(granules != 0 && alignment >= AP_GRANULE && ap__is_power_of_two(alignment));
+    ap__lock_take(&lock);
+    struct ap__span *span = NULL;
+    if (AP_LIKELY(is_allowed_locked(granules))) {
+        span = take_any_locked(granules, alignment, size_class);
     }
     if (span != NULL) {
         become_used_locked(span, size_class);
     }
+    size_t excess = note_limits_locked();
     ap__lock_release(&lock);
+    if (AP_UNLIKELY(excess != 0)) {
+        purge_excess(excess);
+    }
     return span;
 }
 
@@ -453,7 +505,11 @@ void ap__page_heap_give(struct ap__span *span)
         }
         coalesce_and_insert_locked(span, ap__region_count_dirty(first, span->granules));
     }
+    size_t excess = note_limits_locked();
     ap__lock_release(&lock);
+    if (AP_UNLIKELY(excess != 0)) {
+        purge_excess(excess);
+    }
     ap__bell_ring(&ap__heap_bell);
 }
 
@@ -466,7 +522,7 @@ bool ap__page_heap_extend(struct ap__span *span, size_t granules)
     ap__lock_take(&lock);
     size_t more = granules - span->granules;
     struct ap__span *after = free_span_at(first_granule_of(span) + span->granules);
-    bool fits = after != NULL && after->granules >= more;
+    bool fits = after != NULL && after->granules >= more && is_allowed_locked(more);
     if (fits) {
         remove_free_locked(after);
         size_t dirty_granules = after->tree.dirty_granules;
@@ -480,6 +536,7 @@ bool ap__page_heap_extend(struct ap__span *span, size_t granules)
             insert_free_locked(after, dirty_granules);
         }
     }
+    (void)note_limits_locked();
     ap__lock_release(&lock);
     return fits;
 }
@@ -573,6 +630,7 @@ size_t ap__page_heap_purge(enum ap__dirty_kind kind, size_t keep_bytes)
         }
         purged += discarded;
     }
+    (void)note_limits_locked();
     ap__lock_release(&lock);
     return purged << AP_PAGE_HEAP_GRANULE_SHIFT;
 }
@@ -597,8 +655,7 @@ void ap__page_heap_stats(struct ap__page_heap_stats *stats)
         ap__region_usable_bytes() + (outside_granules << AP_PAGE_HEAP_GRANULE_SHIFT);
     stats->usable_bytes_peak = usable_granules_peak << AP_PAGE_HEAP_GRANULE_SHIFT;
     stats->free_bytes = free_granules << AP_PAGE_HEAP_GRANULE_SHIFT;
-    stats->dirty_bytes = (dirty[AP__DIRTY_SHORT].granules + dirty[AP__DIRTY_LONG].granules)
-                         << AP_PAGE_HEAP_GRANULE_SHIFT;
+    stats->dirty_bytes = dirty_bytes_locked();
     stats->free_spans = free_spans.count;
     stats->large_spans = large_count;
     stats->large_bytes = large_granules << AP_PAGE_HEAP_GRANULE_SHIFT;

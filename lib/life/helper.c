@@ -28,7 +28,7 @@
 #include "os/os.h"
 
 enum {
-    STACK_BYTES = 64 << 10,
+    STACK_BYTES = 256 << 10, /* the program's function may run on it: see decay/pressure.h */
     THREADS_MIN = 2,
     EVENTS_BEFORE_START = 32, /* slow paths with two threads; doubled at each start, up to */
     EVENTS_BEFORE_START_MAX = 1 << 14,
@@ -85,6 +85,7 @@ static bool work(void)
 {
     for (bool listens = false;;) {
         int64_t wait_ms = ap__decay_step(ap__os_now_ms());
+        ap__thread_leave(); /* the program's function may have allocated: see decay/pressure.h */
         if (is_stopping()) {
             return false;
         }

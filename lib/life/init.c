@@ -14,6 +14,7 @@
 #include "central/transfer_cache.h"
 #include "config/options.h"
 #include "decay/decay.h"
+#include "heap/heap_limits.h"
 #include "heap/page_heap.h"
 #include "heap/region.h"
 #include "life/fork.h"
@@ -35,6 +36,8 @@ static void apply_limits(void)
     ap__page_heap_init((enum ap__pages)ap__options.thp);
     ap__central_init(ap__options.populate != 0);
     ap__decay_init(ap__options.decay_ms);
+    ap__heap_limits_set_hard(ap__options.limit != 0 ? ap__options.limit : SIZE_MAX);
+    ap__heap_limits_set_soft(ap__options.soft_limit != 0 ? ap__options.soft_limit : SIZE_MAX);
     ap__transfer_init((unsigned)ap__options.cpu_shards, ap__options.transfer_class);
     if (ap__options.hardened != 0) {
         ap__thread_hide_caches();
