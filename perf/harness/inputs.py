@@ -71,6 +71,18 @@ def smt(holes):
     return "\n".join([*lines, "(check-sat)", ""])
 
 
+# Sizes and victims from the key's number: neither runs nor allocators differ.
+REDIS_FILL = b"""for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do
+  redis.call('SET', 'key:' .. i, string.rep('x', 16 + i * 7919 % 241))
+end
+return ARGV[2] - ARGV[1] + 1"""
+
+REDIS_UNLINK = b"""local deleted = 0
+for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do
+  if i * 7919 % 100003 % 10 ~= 0 then deleted = deleted + redis.call('UNLINK', 'key:' .. i) end
+end
+return deleted"""
+
 NGINX = """daemon off; worker_processes 2; pid {root}/nginx.pid; error_log {root}/error.log;
 events {{ worker_connections 256; }}
 http {{ access_log off; gzip on; gzip_types text/html; default_type text/html;

@@ -19,6 +19,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 RESULT = re.compile(r"result operations=(\d+) seconds=([\d.]+) live_bytes=(\d+)")
 SAMPLE = re.compile(r"sample seconds=([\d.]+) live_bytes=(\d+) resident_bytes=(\d+)")
+IDLE = re.compile(r"idle since=([\d.]+) seconds=(\d+) live_bytes=(\d+) resident_bytes=(\d+)")
+PEAK = re.compile(r"peak live_bytes=(\d+)")
+IDLE_MARKS_S = (0, 1, 5, 10, 30)  # when a program that fell idle is looked at
 
 
 class Failed(Exception):
@@ -51,15 +54,24 @@ def times_and_faults(pid):
             "user_s": int(fields[11]) / TICKS, "sys_s": int(fields[12]) / TICKS}
 
 
+def said_of_memory(text):
+    """What a line of a program of the group idle says, as a run's figures."""
+    idle, peak = IDLE.match(text), PEAK.match(text)
+    if idle:
+        return {"idle_since_s": float(idle[1]), "idle_live_bytes": int(idle[3]),
+                f"idle_{idle[2]}_bytes": int(idle[4])}
+    return {"peak_live_bytes": int(peak[1])} if peak else {}
+
+
 class Run:
     """A program under way. work() returns when the work is done, settle() after the wait."""
 
-    def __init__(self, command, env):
+    def __init__(self, command, env, idle_s=0):
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(command + ["hold=1"], env=env, stdin=subprocess.PIPE,
                                          stdout=subprocess.PIPE, stderr=self._errors)
-        self._overdue = False
-        self._watch = threading.Timer(TIMEOUT_S, self._end_overdue)
+        self._overdue, self._timeout_s = False, TIMEOUT_S + idle_s
+        self._watch = threading.Timer(self._timeout_s, self._end_overdue)
         self._watch.start()
 
     def _end_overdue(self):
@@ -68,7 +80,7 @@ class Run:
 
     def _why(self):
         if self._overdue:
-            return f"not done within {TIMEOUT_S} s"
+            return f"not done within {self._timeout_s} s"
         self._errors.seek(0)
         text = self._errors.read().decode(errors="replace").strip().splitlines()
         return f"exit status {self._process.wait()}" + (f": {text[-1][:200]}" if text else "")
@@ -80,12 +92,13 @@ class Run:
         self._errors.close()
 
     def work(self):
-        series, result = [], None
+        series, memory, result = [], {}, None
         for line in self._process.stdout:
             text = line.decode(errors="replace")
             sample = SAMPLE.match(text)
             if sample:
                 series.append([float(sample[1]), int(sample[2]), int(sample[3])])
+            memory.update(said_of_memory(text))
             result = RESULT.match(text)
             if result:
                 break
@@ -97,7 +110,7 @@ class Run:
         figures = {"wall_s": float(result[2]), "operations": int(result[1]),
                    "live_bytes": int(result[3]),
                    "peak_bytes": status_bytes(self._process.pid, "VmHWM"),
-                   **times_and_faults(self._process.pid)}
+                   **times_and_faults(self._process.pid), **memory}
         return {**figures, "series": series} if series else figures
 
     def settle(self):

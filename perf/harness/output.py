@@ -11,7 +11,8 @@ from harness import summary
 
 COLUMNS = ("test", "group", "allocator", "repetition", "status", "wall_s", "user_s", "sys_s",
            "operations", "peak_bytes", "after_bytes", "minor_faults", "major_faults", "live_bytes",
-           "x", "x_label")
+           "x", "x_label", "idle_since_s", "idle_live_bytes", "idle_0_bytes", "idle_1_bytes", "idle_5_bytes",
+           "idle_10_bytes", "idle_30_bytes", "peak_live_bytes")
 
 
 def _first(path, start):
@@ -96,7 +97,9 @@ def print_tables(results):
         rows = list(_rows(medians, tests, allocators, field, factor, digits))
         if any(cell != "-" for row in rows for cell in row[1:]):
             _print_table(title, ["test", *allocators], rows)
-    _print_means(medians, allocators)
+    if medians:
+        _print_means(medians, allocators)
+    _print_idle(runs, allocators)
     _print_scaling(runs)
 
 
@@ -111,6 +114,20 @@ def _print_means(medians, allocators):
         rows.append([f"{title} ({len(tests)} tests)",
                      *("-" if means.get(name) is None else f"{means[name]:.3f}" for name in allocators)])
     _print_table("relative to the best rival of each test", header, rows)
+
+
+def _print_idle(runs, allocators):
+    found = summary.idle(runs)
+    tests = list(dict.fromkeys(test for test, _ in found))
+    for field, title, factor, digits in (
+            ("peak_ratio", "idle: peak resident / peak live", 1, 2),
+            ("idle_0_bytes", "idle: resident when the work is done, MiB", 2**-20, 1),
+            ("idle_1_bytes", "idle: resident 1 s after, MiB", 2**-20, 1),
+            ("idle_10_bytes", "idle: resident 10 s after, MiB", 2**-20, 1),
+            ("idle_10_ratio", "idle: resident 10 s after / live", 1, 2)):
+        rows = list(_rows(found, tests, allocators, field, factor, digits))
+        if any(cell != "-" for row in rows for cell in row[1:]):
+            _print_table(title, ["test", *allocators], rows)
 
 
 def _print_scaling(runs):

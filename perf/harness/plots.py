@@ -176,11 +176,14 @@ def scaling_curves(name, test, x_label, curves):
         return drawn(name, test, figure)
 
 
-def memory_over_time(name, test, live, resident):
-    """live: [(seconds, bytes), ...]; resident: {allocator: the same}."""
+def memory_over_time(name, test, live, resident, idle=False):
+    """live: [(seconds, bytes), ...]; resident: {allocator: the same}; idle: nothing happens from 0 on."""
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(HALF, 3.7), layout="constrained")
-        axes = figure.add_subplot(xlabel="seconds", ylabel="MiB resident (grey: live)")
+        axes = figure.add_subplot(xlabel="seconds since the program fell idle" if idle else "seconds",
+                                  ylabel="MiB resident (grey: live)")
+        if idle:
+            axes.axvline(0, color="#404040", linewidth=1, zorder=2)
         if live:
             axes.fill_between([time for time, _ in live], [size / MIB for _, size in live],
                               color="#D4D4D4", linewidth=0, zorder=1)

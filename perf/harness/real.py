@@ -10,6 +10,7 @@ seeds. A result counts only if the program's answer was right and the library re
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -50,6 +51,7 @@ class Test:
     name: str
     run: callable
     needs: list = field(default_factory=list)
+    group: str = "real"
 
 
 # --- programs that end ---
@@ -238,6 +240,68 @@ def _redis_delete(context):
         return server.under(load)
 
 
+def _redis_ask(connection, *words):
+    """One command's answer: a number or bytes."""
+    connection.write(inputs.resp(*words))
+    connection.flush()
+    answer = connection.readline()
+    if answer.startswith(b":"):
+        return int(answer[1:])
+    if answer.startswith(b"$"):
+        return connection.read(int(answer[1:]) + 2)[:-2]
+    raise Failed(f"redis said: {answer.decode(errors='replace').strip()[:200]}")
+
+
+def _redis_in_parts(connection, script, keys, each):
+    """Runs the script on the keys by and by; after each part calls each()."""
+    part = 20_000
+    done = 0
+    for start in range(0, keys, part):
+        last = min(start + part, keys) - 1
+        done += _redis_ask(connection, b"EVAL", script, b"0", b"%d" % start, b"%d" % last)
+        each()
+    return done
+
+
+def _redis_idle(context):
+    """
+    Small values are set, nine in ten unlinked, and then nothing happens. What is live is redis' own
+    count: asking for it would wake it, so that it is asked once when all is deleted.
+    """
+    server, port = _redis(context)
+    keys, idle_s = context.amount(1_500_000), 3 if context.quick else 10
+    memory = {"series": []}
+
+    def load():
+        started = time.monotonic()
+
+        def sample(live=None):
+            if live is None:
+                live = int(re.search(rb"used_memory:(\d+)", _redis_ask(connection, b"INFO", b"memory"))[1])
+            resident = measuring.status_bytes(server.process.pid, "VmRSS")
+            memory["series"].append([round(time.monotonic() - started, 3), live, resident])
+            return live, resident
+
+        with (socket.create_connection(("127.0.0.1", port), timeout=60) as plain,
+              plain.makefile("rwb") as connection):
+            done = _redis_in_parts(connection, inputs.REDIS_FILL, keys, sample)
+            memory["peak_live_bytes"], _ = sample()
+            deleted = _redis_in_parts(connection, inputs.REDIS_UNLINK, keys, sample)
+            if (done, _redis_ask(connection, b"DBSIZE")) != (keys, keys - deleted):
+                raise Failed("redis lost keys")
+            live, _ = sample()
+            work_s = time.monotonic() - started
+            memory.update(idle_since_s=round(work_s, 3), idle_live_bytes=live)
+            for step in range(4 * idle_s + 1):
+                time.sleep(max(0, started + work_s + step / 4 - time.monotonic()))
+                _, resident = sample(live)
+                if step % 4 == 0 and step // 4 in measuring.IDLE_MARKS_S:
+                    memory[f"idle_{step // 4}_bytes"] = resident
+        return keys + deleted, work_s
+    with server:
+        return {**server.under(load), **memory}
+
+
 # --- memcached, nginx ---
 
 def _memcached_client(port, seed, requests):
@@ -342,6 +406,7 @@ def _git(context):
 _TESTS = [
     Test("redis_set_get", _redis_set_get, ["redis-server", "redis-benchmark"]),
     Test("redis_delete", _redis_delete, ["redis-server", "redis-cli"]),
+    Test("redis_idle", _redis_idle, ["redis-server"], "idle"),
     Test("memcached", _memcached, ["memcached"]),
     Test("nginx", _nginx, ["nginx", "wrk"]),
     Test("sqlite", _sqlite, ["sqlite3"]),
@@ -361,7 +426,7 @@ def _guarded(test):
             if not shutil.which(command):
                 raise Skip(f"there is no {command}")
         return test.run(context)
-    return Test(test.name, run, test.needs)
+    return Test(test.name, run, test.needs, test.group)
 
 
 def tests():

@@ -7,7 +7,7 @@ Work is sized for about a second on the system's malloc; `quick` divides what QU
 import os
 from dataclasses import dataclass, field
 
-QUICK = ("operations", "rounds", "phases", "bursts", "eras", "turnover", "walks", "pairs")
+QUICK = ("operations", "rounds", "phases", "bursts", "eras", "turnover", "walks", "pairs", "idle_s")
 CORES = os.cpu_count() or 1
 
 
@@ -86,6 +86,14 @@ SCALING = [
       for x in (1, 100, 10_000, 100_000, 1_000_000)],
     *_curve("scaling_idle_threads", "thread_churn", "idle threads", (1, 10, 100, 1000, 5000),
             {"idle": 1, "pairs": 10_000_000}, "threads"),
+]
+
+# Whether memory comes back: what counts is what is resident while nothing happens.
+IDLE = [
+    Test("diurnal_1", "diurnal", {"threads": 1, "operations": 2_000_000, "idle_s": 30}, "idle"),
+    Test("diurnal_8", "diurnal", {"threads": 8, "operations": 2_000_000, "idle_s": 30}, "idle"),
+    Test("turns", "turns", {"threads": 8, "rounds": 2, "idle_s": 10}, "idle"),
+    Test("long_lived", "long_lived", {"operations": 200_000, "idle_s": 30}, "idle"),
 ]
 
 # For --counts: single-threaded ones under callgrind, with work small enough for it; the difference

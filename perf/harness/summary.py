@@ -13,6 +13,8 @@ EARLIER = "first_apmalloc"  # shown for comparison; takes no win from its succes
 
 MEDIAN_FIELDS = ("wall_s", "user_s", "sys_s", "operations", "peak_bytes", "after_bytes",
                  "minor_faults", "major_faults", "live_bytes")
+IDLE_FIELDS = ("idle_live_bytes", "idle_0_bytes", "idle_1_bytes", "idle_5_bytes", "idle_10_bytes",
+               "idle_30_bytes", "peak_live_bytes")
 SUM_FIELDS = {"cpu_s": ("user_s", "sys_s"), "faults": ("minor_faults", "major_faults")}
 
 
@@ -34,6 +36,11 @@ def is_point(run):
     return run.get("group") == "scaling" or number(run, "x") is not None
 
 
+def is_idle(run):
+    """Whether the run is of a program that falls idle: idle() has it, medians() has not."""
+    return run.get("group") == "idle"
+
+
 def median(values):
     """Median of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
@@ -52,10 +59,10 @@ def _sum(run, fields):
     return None if None in values else sum(values)
 
 
-def _of_one(runs):
+def _of_one(runs, fields=MEDIAN_FIELDS):
     good = [run for run in runs if run["status"] == "ok"]
     bad = [run["status"] for run in runs if run["status"] != "ok"]
-    result = {field: median(number(run, field) for run in good) for field in MEDIAN_FIELDS}
+    result = {field: median(number(run, field) for run in good) for field in fields}
     for name, fields in SUM_FIELDS.items():
         result[name] = median(_sum(run, fields) for run in good)
     result.update(spread=spread([number(run, "wall_s") for run in good]), ok=len(good),
@@ -63,17 +70,40 @@ def _of_one(runs):
     return result
 
 
+def _by_test_and_allocator(runs):
+    grouped = {}
+    for run in runs:
+        grouped.setdefault((run["test"], run["allocator"]), []).append(run)
+    return grouped
+
+
 def medians(runs):
     """
     {(test, allocator): {field: median over the repetitions that are ok}} with MEDIAN_FIELDS, the
     sums "cpu_s" and "faults", "spread" of wall_s, the numbers of runs "ok" and "failed", and the
-    first failure's text "why". Without the points of scaling curves.
+    first failure's text "why". Without the points of scaling curves and the group idle.
     """
-    grouped = {}
-    for run in runs:
-        if not is_point(run):
-            grouped.setdefault((run["test"], run["allocator"]), []).append(run)
+    grouped = _by_test_and_allocator(run for run in runs if not is_point(run) and not is_idle(run))
     return {key: _of_one(group) for key, group in grouped.items()}
+
+
+def quotient(values, field, divisor):
+    """values[field] / values[divisor], or None."""
+    value, by = number(values, field), number(values, divisor)
+    return value / by if value is not None and by else None
+
+
+def idle(runs):
+    """
+    medians() of the group idle, with IDLE_FIELDS too; "idle_10_ratio" is what is resident ten seconds after
+    the work to what is live then, "peak_ratio" the same of the peaks.
+    """
+    grouped = _by_test_and_allocator(run for run in runs if is_idle(run))
+    result = {key: _of_one(group, MEDIAN_FIELDS + IDLE_FIELDS) for key, group in grouped.items()}
+    for values in result.values():
+        values["idle_10_ratio"] = quotient(values, "idle_10_bytes", "idle_live_bytes")
+        values["peak_ratio"] = quotient(values, "peak_bytes", "peak_live_bytes")
+    return result
 
 
 def rivals_of(allocators):

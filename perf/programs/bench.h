@@ -5,8 +5,9 @@
  * A program does fixed work, so that times compare. Its options are NAME=NUMBER or NAME=WORD. When the
  * work is done it prints
  *     result operations=N seconds=S live_bytes=L
- * and, with hold=1, waits for the end of standard input before it exits, so that whoever measures it can
- * read its memory in peace. Programs are not linked with any allocator: LD_PRELOAD chooses it.
+ * where S leaves out what it was meant to be idle, and, with hold=1, waits for the end of standard input
+ * before it exits, so that whoever measures it can read its memory in peace. Programs are not linked with any
+ * allocator: LD_PRELOAD chooses it.
  *
  * Valid as C and as C++.
  */
@@ -34,6 +35,7 @@ struct bench {
     int known_count;
     bool hold;
     double start_s;
+    double idle_s; /* no part of the work's time */
 };
 static struct bench bench;
 
@@ -106,7 +108,7 @@ static BENCH_UNUSED void bench_start(void)
 
 static BENCH_UNUSED void bench_end(uint64_t operations, uint64_t live_bytes)
 {
-    double seconds = bench_now_s() - bench.start_s;
+    double seconds = bench_now_s() - bench.start_s - bench.idle_s;
     printf("result operations=%llu seconds=%.6f live_bytes=%llu\n", (unsigned long long)operations,
            seconds, (unsigned long long)live_bytes);
     fflush(stdout);
@@ -211,6 +213,16 @@ static BENCH_UNUSED uint64_t bench_resident_bytes(void)
     close(file);
     char *resident = strchr(text, ' ');
     return resident ? strtoull(resident, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+/* Prints how much is live and how much is resident now; returns the latter. */
+static BENCH_UNUSED uint64_t bench_sample(uint64_t live_bytes)
+{
+    uint64_t resident = bench_resident_bytes();
+    printf("sample seconds=%.3f live_bytes=%llu resident_bytes=%llu\n",
+           bench_now_s() - bench.start_s, (unsigned long long)live_bytes,
+           (unsigned long long)resident);
+    return resident;
 }
 
 #endif

@@ -30,9 +30,7 @@ static void sample(void)
     uint64_t live = 0;
     for (size_t i = 0; i < thread_count; i++)
         live += __atomic_load_n(&all[i].live_bytes, __ATOMIC_RELAXED);
-    printf("sample seconds=%.3f live_bytes=%llu resident_bytes=%llu\n",
-           bench_now_s() - bench.start_s, (unsigned long long)live,
-           (unsigned long long)bench_resident_bytes());
+    bench_sample(live);
 }
 
 static void add_live(struct work *work, int64_t bytes)

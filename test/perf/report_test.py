@@ -56,6 +56,12 @@ def full_results():
                             wall_s=0.01 * (threads + len(allocator)), operations=10**6))
         series = [[step / 10, 10**8 * (1 + math.sin(step)), 2.5 * 10**8] for step in range(50)]
         runs.append(run("breathing", allocator, group="breathing", series=series))
+    for place, allocator in enumerate(ALLOCATORS):
+        series = [[step / 4, 2**28 if step < 4 else 2**24, 2**28] for step in range(45)]
+        runs.append(run("diurnal_1", allocator, group="idle", wall_s=0.9, user_s=0.8, sys_s=0.1, series=series,
+                        peak_bytes=3 * 2**27, peak_live_bytes=2**28, idle_since_s=1.0,
+                        idle_live_bytes=2**24, idle_0_bytes=2**28, idle_1_bytes=2**27,
+                        idle_10_bytes=(place + 3) * 2**22))
     each = [(f"test_{number}", allocator) for number in range(4) for allocator in ALLOCATORS]
     return {
         "format": 1, "date": "2025-01-01T00:00:00", "commit": "0123abc",
@@ -84,7 +90,9 @@ def broken_results():
         {"test": "third", "allocator": "glibc", "status": "ok"},
         run("curve", "glibc", group="scaling", x=1, wall_s=1.0),
         run("curve", "apmalloc", group="scaling", x=None, wall_s=1.0, operations=5),
-        {**run("curve", STRANGE, group="scaling", x=2), "status": "failed: no threads"}],
+        {**run("curve", STRANGE, group="scaling", x=2), "status": "failed: no threads"},
+        run(STRANGE + "2", "apmalloc", group="idle", series=[[0, 1, 2]], idle_since_s=None),
+        {**run(STRANGE + "2", STRANGE, group="idle"), "status": "failed: no idling"}],
         "counts": [{"test": "second", "allocator": "glibc", "instructions": None}],
         "contention": [{"test": STRANGE, "shards": 2, "lock_operations": 7, "operations": 0}]}
 
@@ -177,6 +185,20 @@ class Summary(unittest.TestCase):
         self.assertEqual(summary.medians(points), {})
 
 
+    def test_idle(self):
+        runs = [run("d", "glibc", place, group="idle", idle_10_bytes=resident, idle_live_bytes=live,
+                    peak_bytes=12, peak_live_bytes=8)
+                for place, (resident, live) in enumerate(((30, 10), (50, 10), (40, None)))]
+        runs.append(run("turns", "glibc", group="idle", idle_10_bytes=5, idle_live_bytes=0))
+        found = summary.idle([*runs, run("other", "glibc", wall_s=1.0)])
+        self.assertEqual(list(found), [("d", "glibc"), ("turns", "glibc")])
+        self.assertEqual(found["d", "glibc"]["idle_10_bytes"], 40)
+        self.assertEqual(found["d", "glibc"]["idle_10_ratio"], 4)
+        self.assertEqual(found["d", "glibc"]["peak_ratio"], 1.5)
+        self.assertIsNone(found["turns", "glibc"]["idle_10_ratio"], "nothing is live")
+        self.assertEqual(summary.medians(runs), {}, "no part of the means")
+
+
 class ReportCase(unittest.TestCase):
     """Makes reports in a folder of its own."""
 
@@ -224,13 +246,28 @@ class Reports(ReportCase):
         self.assertNotIn("✗", words)
         self.assertEqual(self.pictures(), ["contention.svg", "instructions.svg", "memory_after.svg",
                                            "peak_memory.svg", "resident_breathing.svg",
-                                           "scaling_threads.svg", "time.svg"])
+                                           "resident_diurnal_1.svg", "scaling_threads.svg", "time.svg"])
+
+    def test_idle_programs_have_a_section_of_their_own(self):
+        everything = full_results()
+        alone = {**everything, "runs": [run for run in everything["runs"] if run["group"] == "idle"]}
+        for results in (everything, alone):
+            page = self.page(results)
+            words = "".join(page.words)
+            section = words[words.index("Idle programs"):]
+            self.assertIn("idle", page.ids)
+            self.assertEqual("summary" in page.ids, results is everything)
+            for word in ("Resident 10 s after the work / live bytes", "0.75", "2.50",  # 3 and 10 of 4
+                         "Peak resident / peak live bytes", "1.50", "diurnal_1, MiB resident", "128.0",
+                         "seconds since the program fell idle"):
+                self.assertIn(word, section)
+        self.assertEqual(self.pictures().count("resident_diurnal_1.svg"), 1)
 
     def test_gaps_failures_and_strange_names(self):
         words = self.page(broken_results()).words
         self.assertIn(STRANGE, words)
         for text in (f"✗ failed: {STRANGE}", " ✗ 1 failed",
-                     f"✗ curve, – 2, {STRANGE}: failed: no threads"):
+                     f"✗ curve, – 2, {STRANGE}: failed: no threads", "✗ failed: no idling"):
             self.assertIn(text, words)
         self.assertIn("time.svg", self.pictures())
 

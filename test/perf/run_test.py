@@ -7,9 +7,11 @@ Short runs of the real runner on the programs of this build (environment variabl
 below it: the program that measures others, real programs' failures. Nothing here depends on how fast
 anything is. Arguments: names of test classes, all if none.
 """
+import io
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import unittest
 sys.dont_write_bytecode = True
 PERF = pathlib.Path(__file__).resolve().parent.parent.parent / "perf"
 sys.path.insert(0, str(PERF))
-from harness import allocators, real, suite  # noqa: E402
+from harness import allocators, measuring, real, suite  # noqa: E402
 
 BUILD = pathlib.Path(os.environ["BUILD"])
 MEASURE = str(BUILD / "perf/programs/measure")
@@ -56,6 +58,33 @@ class Runner(unittest.TestCase):
         self.assertEqual(len((self.output / "latest.csv").read_text().splitlines()), 1 + len(runs))
         for word in ("local_48", "glibc", "geometric mean", "scaling_threads"):
             self.assertIn(word, done.stdout)
+
+    def test_programs_that_fall_idle_are_looked_at_meanwhile(self):
+        done = perf_run("--quick", "--reps", "1", "--groups", "idle", "--tests", "long_lived,turns", "--only",
+                        "apmalloc,glibc", output=self.output)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        runs = json.loads((self.output / "latest.json").read_text())["runs"]
+        self.assertEqual(len(runs), 2 * 2)
+        for run in runs:
+            self.assertEqual((run["group"], run["status"]), ("idle", "ok"), run)
+            self.assertGreaterEqual(run["peak_bytes"], run["peak_live_bytes"])
+            self.assertGreaterEqual(run["peak_bytes"], run["idle_1_bytes"])
+            self.assertNotIn("idle_30_bytes", run, "--quick idles for less")
+            # The work's time is without the idle time; the samples go on to its end.
+            self.assertAlmostEqual(run["wall_s"], run["idle_since_s"], delta=0.5)
+            self.assertGreaterEqual(run["series"][-1][0], run["idle_since_s"] + 1)
+        live = {run["idle_live_bytes"] for run in runs if run["test"] == "long_lived"}
+        self.assertEqual(len(live), 1, "the work is the same on all")
+        header = (self.output / "latest.csv").read_text().splitlines()[0].split(",")
+        self.assertTrue({"idle_live_bytes", "idle_10_bytes", "peak_live_bytes"} <= {*header})
+        self.assertIn("idle: resident 1 s after", done.stdout)
+        self.assertNotIn("geometric mean", done.stdout)
+
+    def test_idle_is_no_part_of_the_default_groups(self):
+        names = {line.split()[0] for line in perf_run("--list").stdout.splitlines()}
+        idle = {line.split()[0] for line in perf_run("--list", "--groups", "idle").stdout.splitlines()}
+        self.assertTrue(idle >= {"diurnal_1", "diurnal_8", "turns", "long_lived", "redis_idle"})
+        self.assertEqual(names & idle, {"allocator"})
 
     def test_a_library_that_cannot_run_a_test_is_a_failure_on_record(self):
         broken = self.output.parent / "broken.so"
@@ -99,12 +128,63 @@ class Runner(unittest.TestCase):
         self.assertIn("cannot write the results", done.stderr)
 
     def test_every_test_has_a_program_and_a_name_of_its_own(self):
-        every = suite.PROGRAMS + suite.SCALING
+        every = suite.PROGRAMS + suite.SCALING + suite.IDLE
         names = [(test.name, test.x) for test in every] + [(test.name, None) for test in real.tests()]
         self.assertEqual(len(names), len(set(names)))
         for test in every:
             self.assertTrue(os.access(BUILD / "perf/programs" / test.program, os.X_OK), test.program)
         self.assertTrue({test.name for test in suite.PROGRAMS} >= {*suite.COUNTED, *suite.CONTENTION})
+
+
+class Idle(unittest.TestCase):
+    """The programs alone, with little to do."""
+
+    LITTLE = (("diurnal", "peak_mib=4", "operations=5000", "cycles=2"),
+              ("diurnal", "peak_mib=4", "operations=5000", "threads=8"),
+              ("turns", "set_mib=1", "rounds=1"), ("long_lived", "heap_mib=4", "operations=500"))
+
+    @staticmethod
+    def lines(program, *options, **environment):
+        return subprocess.run([str(BUILD / "perf/programs" / program), *options, "idle_s=1"], check=False,
+                              env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
+
+    def test_what_they_print_is_understood_and_plausible(self):
+        for command in self.LITTLE:
+            with self.subTest(command=command):
+                done = self.lines(*command, LD_PRELOAD=LIBRARY)
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                figures, times = {}, []
+                for line in done.stdout.splitlines():
+                    kinds = [kind.match(line) for kind in (measuring.SAMPLE, measuring.RESULT)]
+                    found = measuring.said_of_memory(line)
+                    self.assertTrue(found or any(kinds), line)
+                    figures.update(found)
+                    times += [float(kinds[0][1])] if kinds[0] else []
+                self.assertEqual(times, sorted(times))
+                self.assertTrue({"idle_0_bytes", "idle_1_bytes", "peak_live_bytes"} <= {*figures}, figures)
+                idle = [time for time in times if time >= figures["idle_since_s"]]
+                self.assertGreaterEqual(len(idle), 5)  # four a second, and the first
+                self.assertGreaterEqual(idle[-1] - idle[0], 0.9)
+                self.assertGreaterEqual(figures["idle_1_bytes"], figures["idle_live_bytes"])
+                self.assertLess(figures["idle_live_bytes"], figures["peak_live_bytes"] / 5)
+
+    def test_same_work_each_time(self):
+        for command in self.LITTLE:
+            with self.subTest(command=command):
+                texts = [self.lines(*command).stdout for _ in range(2)]
+                results = [measuring.RESULT.search(text) for text in texts]
+                self.assertEqual(*[(result[1], result[3]) for result in results])
+
+    def test_an_allocation_that_fails_ends_them_with_a_line(self):
+        with tempfile.TemporaryDirectory() as directory:
+            refusing = f"{directory}/refusing.so"
+            source = pathlib.Path(directory) / "refusing.c"
+            source.write_text("#include <stddef.h>\nvoid *malloc(size_t n) { (void)n; return NULL; }\n")
+            subprocess.run(["gcc", "-shared", "-fPIC", "-fno-builtin", "-o", refusing, str(source)], check=True)
+            for command in self.LITTLE:
+                done = self.lines(*command, LD_PRELOAD=refusing)
+                self.assertEqual(done.returncode, 2, command)
+                self.assertRegex(done.stderr, "^[^\n]*out of memory\n$")
 
 
 class Measuring(unittest.TestCase):
@@ -176,6 +256,21 @@ class Real(unittest.TestCase):
         self.assertIsNotNone(server.process.returncode)
         with self.assertRaises(ProcessLookupError):
             os.kill(server.process.pid, 0)
+
+    @unittest.skipUnless(shutil.which("redis-server"), "redis-server is not installed")
+    def test_redis_falls_idle(self):
+        test = next(test for test in real.tests() if test.name == "redis_idle")
+        self.context.amount = lambda number: number // 50
+        figures = test.run(self.context)
+        # 30 000 set, nine tenths of them unlinked.
+        self.assertAlmostEqual(figures["operations"], 57_000, delta=10)
+        self.assertGreater(figures["peak_live_bytes"], 2 * figures["idle_live_bytes"])
+        self.assertGreater(figures["idle_1_bytes"], 1 << 20)
+        self.assertGreater(figures["series"][-1][0], figures["idle_since_s"] + 2.9)
+
+    def test_an_answer_of_redis_that_is_an_error_is_a_failure(self):
+        with self.assertRaisesRegex(real.Failed, "ERR unknown"):
+            real._redis_ask(io.BufferedRWPair(io.BytesIO(b"-ERR unknown\r\n"), io.BytesIO()), b"X")
 
     def test_an_absent_program_is_skipped_by_name(self):
         test = real._guarded(real.Test("x", lambda context: {}, ["no-such-program"]))
