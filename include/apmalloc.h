@@ -131,11 +131,11 @@ int ap_malloc_trim(size_t pad) AP_NOTHROW_;
  * use, `limit_bytes` the limit. It runs on the library's helper thread where there is one (256 KiB of
  * stack, all signals blocked), else inside a call that allocates or frees; it may allocate and free.
  */
-typedef void ap_pressure_callback(void *context, size_t used_bytes, size_t limit_bytes);
+typedef void (*ap_pressure_callback)(void *context, size_t used_bytes, size_t limit_bytes);
 
 /** Sets the function to be told; NULL for none. `context` is passed on. Thread-safe. Source: the memory
  *  pressure notifications of desktop and mobile systems. */
-void ap_set_pressure_callback(ap_pressure_callback *callback, void *context) AP_NOTHROW_;
+void ap_set_pressure_callback(ap_pressure_callback callback, void *context) AP_NOTHROW_;
 
 /**
  * Tuning parameters of glibc. Known ones are accepted (1) and have no effect: their concepts do not exist

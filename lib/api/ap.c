@@ -105,7 +105,7 @@ AP_API int ap_malloc_trim(size_t pad)
     return ap__trim() != 0;
 }
 
-AP_API void ap_set_pressure_callback(ap_pressure_callback *callback, void *context)
+AP_API void ap_set_pressure_callback(ap_pressure_callback callback, void *context)
 {
     ap__pressure_set_callback(callback, context);
 }
