@@ -250,7 +250,8 @@ static size_t note_limits_locked(void)
     size_t unused = dirty_bytes_locked();
     size_t hard = ap__heap_limits_hard();
     ap__heap_limits_note(used, unused);
-    return AP_UNLIKELY(used < hard && unused > hard - used) ? unused - (hard - used) : 0;
+    size_t room = hard > used ? hard - used : 0;
+    return unused > room ? unused - room : 0;
 }
 
 /* Above the hard limit by memory that nobody uses: it goes, the long spans first. */
