@@ -138,6 +138,13 @@ typedef void (*ap_pressure_callback)(void *context, size_t used_bytes, size_t li
 void ap_set_pressure_callback(ap_pressure_callback callback, void *context) AP_NOTHROW_;
 
 /**
+ * Reads again what memory the control group of the process allows, which sets the soft limit (see the
+ * options soft_limit and cgroup). The library reads it at start only, because a program may have
+ * forbidden itself to open files since. Opens and reads some small files. Thread-safe.
+ */
+void ap_update_limits(void) AP_NOTHROW_;
+
+/**
  * Tuning parameters of glibc. Known ones are accepted (1) and have no effect: their concepts do not exist
  * here. Unknown ones: 0, errno untouched. Source: mallopt(3).
  */

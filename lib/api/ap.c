@@ -8,6 +8,7 @@
 #include "api/glibc.h"
 #include "api/malloc.h"
 #include "decay/pressure.h"
+#include "life/soft_limit.h"
 
 AP_API void *ap_malloc(size_t size)
 {
@@ -108,6 +109,11 @@ AP_API int ap_malloc_trim(size_t pad)
 AP_API void ap_set_pressure_callback(ap_pressure_callback callback, void *context)
 {
     ap__pressure_set_callback(callback, context);
+}
+
+AP_API void ap_update_limits(void)
+{
+    ap__soft_limit_update();
 }
 
 AP_API int ap_mallopt(int parameter, int value)

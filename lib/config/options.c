@@ -10,20 +10,23 @@
 #include "base/format.h"
 #include "os/os.h"
 
-enum option_type { BOOL, BYTES, NUMBER, PAGES, DELAY };
+enum option_type { BOOL, BYTES, NUMBER, PAGES, DELAY, TEXT };
+
+/* Room for a line of help or a warning: a text as value, and what is said about it. */
+enum { LINE_ROOM = 1024 };
 
 static const char *const pages_words[] = {"auto", "never", "always"}; /* as enum ap__pages */
 
 struct row {
     const char *name;
-    uint64_t *value;
+    void *value; /* a char[AP__TEXT_MAX + 1] of a TEXT, a uint64_t of the others */
     uint64_t least;
     uint64_t most;
     const char *help;
     enum option_type type;
 };
 
-#define OPTION_DEFAULT(name, type, def, least, most, help) .name = (def),
+#define OPTION_DEFAULT(name, type, def, least, most, help) .name = def,
 struct ap__options ap__options = {AP_OPTIONS(OPTION_DEFAULT)};
 #undef OPTION_DEFAULT
 
@@ -31,6 +34,12 @@ struct ap__options ap__options = {AP_OPTIONS(OPTION_DEFAULT)};
     {#name, &ap__options.name, (least), (most), (help), (type)},
 static const struct row rows[] = {AP_OPTIONS(OPTION_ROW)};
 #undef OPTION_ROW
+
+#define OPTION_FITS(name, type, def, least, most, help)                                            \
+    _Static_assert((type) != TEXT || (most) <= AP__TEXT_MAX, #name " may be longer than its "      \
+                                                                   "room");
+AP_OPTIONS(OPTION_FITS)
+#undef OPTION_FITS
 
 /* A piece of the text between two separators. */
 struct piece {
@@ -112,7 +121,32 @@ static bool parse_value(const struct row *row, struct piece text, uint64_t *valu
     return read && *value >= row->least && *value <= row->most;
 }
 
-static void format_value(struct ap__format *f, const struct row *row, uint64_t value)
+static bool set_text(const struct row *row, struct piece text)
+{
+    char *copy = row->value;
+    if (text.length < row->least || text.length > row->most) {
+        return false;
+    }
+    memcpy(copy, text.text, text.length);
+    copy[text.length] = '\0';
+    return true;
+}
+
+/* `false`: the text is no value of this option, which stays as it is. */
+static bool set_value(const struct row *row, struct piece text)
+{
+    uint64_t number = 0;
+    if (row->type == TEXT) {
+        return set_text(row, text);
+    }
+    if (!parse_value(row, text, &number)) {
+        return false;
+    }
+    *(uint64_t *)row->value = number;
+    return true;
+}
+
+static void format_number(struct ap__format *f, const struct row *row, uint64_t value)
 {
     static const char *const suffixes[] = {"", "K", "M", "G", "T"};
     if (row->type == BOOL) {
@@ -136,6 +170,15 @@ static void format_value(struct ap__format *f, const struct row *row, uint64_t v
     ap__format_text(f, suffixes[suffix]);
 }
 
+static void format_value(struct ap__format *f, const struct row *row)
+{
+    if (row->type == TEXT) {
+        ap__format_text(f, row->value);
+        return;
+    }
+    format_number(f, row, *(const uint64_t *)row->value);
+}
+
 static void format_range(struct ap__format *f, const struct row *row)
 {
     if (row->type == BOOL) {
@@ -146,9 +189,15 @@ static void format_range(struct ap__format *f, const struct row *row)
         ap__format_text(f, "auto, never or always");
         return;
     }
-    format_value(f, row, row->least);
+    if (row->type == TEXT) {
+        ap__format_text(f, "text of at most ");
+        ap__format_decimal(f, row->most);
+        ap__format_text(f, " bytes");
+        return;
+    }
+    format_number(f, row, row->least);
     ap__format_text(f, " to ");
-    format_value(f, row, row->most);
+    format_number(f, row, row->most);
     if (row->type == DELAY) {
         ap__format_text(f, " or -1");
     }
@@ -156,7 +205,7 @@ static void format_range(struct ap__format *f, const struct row *row)
 
 static void warn_bad_value(const struct row *row, struct piece value)
 {
-    char buffer[256];
+    char buffer[LINE_ROOM];
     struct ap__format f;
     ap__format_init(&f, buffer, sizeof buffer);
     ap__format_text(&f, "apmalloc: APMALLOC_CONF: bad value '");
@@ -166,7 +215,7 @@ static void warn_bad_value(const struct row *row, struct piece value)
     ap__format_text(&f, " (");
     format_range(&f, row);
     ap__format_text(&f, "); it stays ");
-    format_value(&f, row, *row->value);
+    format_value(&f, row);
     ap__format_text(&f, "\n");
     ap__os_write_stderr(f.buffer, f.length);
 }
@@ -185,13 +234,10 @@ static void warn_unknown(struct piece key)
 static void apply(struct piece key, struct piece value)
 {
     const struct row *row = find_row(key);
-    uint64_t number = 0;
     if (row == NULL) {
         warn_unknown(key);
-    } else if (!parse_value(row, value, &number)) {
+    } else if (!set_value(row, value)) {
         warn_bad_value(row, value);
-    } else {
-        *row->value = number;
     }
 }
 
@@ -200,13 +246,13 @@ static void write_help(void)
     static const char head[] = "apmalloc: options (APMALLOC_CONF=\"key:value,key:value\")\n";
     ap__os_write_stderr(head, sizeof head - 1);
     for (size_t i = 0; i < AP_ARRAY_LENGTH(rows); i++) {
-        char buffer[512];
+        char buffer[LINE_ROOM];
         struct ap__format f;
         ap__format_init(&f, buffer, sizeof buffer);
         ap__format_text(&f, "  ");
         ap__format_text(&f, rows[i].name);
         ap__format_text(&f, ":");
-        format_value(&f, &rows[i], *rows[i].value);
+        format_value(&f, &rows[i]);
         ap__format_text(&f, "  (");
         format_range(&f, &rows[i]);
         ap__format_text(&f, ") ");

@@ -12,7 +12,11 @@
 
 #include "base/compiler.h"
 
-/* name, type (BOOL, BYTES, NUMBER, PAGES: auto, never or always, DELAY: or -1 for UINT64_MAX), default, least, most, help */
+/*
+ * name, type, default, least, most, help. Types: BOOL, BYTES, NUMBER, PAGES (auto, never or always),
+ * DELAY (milliseconds, or -1 for UINT64_MAX), TEXT (anything without a comma; least and most are
+ * bytes, at most AP__TEXT_MAX).
+ */
 #define AP_OPTIONS(X)                                                                              \
     X(help, BOOL, 0, 0, 1, "write this list to standard error at start")                           \
     X(stats_at_exit, BOOL, 0, 0, 1,                                                                \
@@ -44,7 +48,11 @@
       "a thread does that in programs of several threads; else they do it themselves, while they " \
       "allocate")                                                                                  \
     X(populate, BOOL, 1, 0, 1,                                                                     \
-      "where huge pages are not to be had, spans of a class in much use get their memory at once")
+      "where huge pages are not to be had, spans of a class in much use get their memory at once") \
+    X(cgroup, BOOL, 1, 0, 1,                                                                       \
+      "the limits of the control group lower soft_limit to nine tenths of the room they leave")    \
+    X(cgroup_root, TEXT, "", 0, AP__TEXT_MAX,                                                      \
+      "a folder to look for proc/self/cgroup and sys/fs/cgroup in, instead of /")
 
 enum ap__pages { AP__PAGES_AUTO, AP__PAGES_NEVER, AP__PAGES_ALWAYS };
 
@@ -52,8 +60,19 @@ enum ap__pages { AP__PAGES_AUTO, AP__PAGES_NEVER, AP__PAGES_ALWAYS };
 #define AP_MIB(n) ((uint64_t)(n) << 20)
 #define AP_TIB(n) ((uint64_t)(n) << 40)
 
+/* Longest text of an option, in bytes without the NUL. */
+#define AP__TEXT_MAX 255
+
+/* How a type is kept. A text is kept as a copy: the program may change its environment. */
+#define AP_OPTION_FIELD_BOOL(name) uint64_t name
+#define AP_OPTION_FIELD_BYTES(name) uint64_t name
+#define AP_OPTION_FIELD_NUMBER(name) uint64_t name
+#define AP_OPTION_FIELD_PAGES(name) uint64_t name
+#define AP_OPTION_FIELD_DELAY(name) uint64_t name
+#define AP_OPTION_FIELD_TEXT(name) char name[AP__TEXT_MAX + 1]
+
 struct ap__options {
-#define AP_OPTION_FIELD(name, type, def, least, most, help) uint64_t name;
+#define AP_OPTION_FIELD(name, type, def, least, most, help) AP_OPTION_FIELD_##type(name);
     AP_OPTIONS(AP_OPTION_FIELD)
 #undef AP_OPTION_FIELD
 };
@@ -61,8 +80,9 @@ struct ap__options {
 extern struct ap__options ap__options;
 
 /*
- * Reads "key:value,key:value" into ap__options. An unknown key or a bad value is one warning on
- * standard error, the rest still counts. NULL is the empty text.
+ * Reads "key:value,key:value" into ap__options. The first ':' ends a key, a ',' ends a value. An
+ * unknown key or a bad value is one warning on standard error, the rest still counts. NULL is the
+ * empty text.
  */
 void ap__options_parse(const char *text);
 

@@ -19,6 +19,7 @@
 #include "heap/region.h"
 #include "life/fork.h"
 #include "life/helper.h"
+#include "life/soft_limit.h"
 #include "os/lock.h"
 #include "os/os.h"
 #include "table/large_table.h"
@@ -36,8 +37,8 @@ static void apply_limits(void)
     ap__page_heap_init((enum ap__pages)ap__options.thp);
     ap__central_init(ap__options.populate != 0);
     ap__decay_init(ap__options.decay_ms);
+    ap__soft_limit_init();
     ap__heap_limits_set_hard(ap__options.limit != 0 ? ap__options.limit : SIZE_MAX);
-    ap__heap_limits_set_soft(ap__options.soft_limit != 0 ? ap__options.soft_limit : SIZE_MAX);
     ap__transfer_init((unsigned)ap__options.cpu_shards, ap__options.transfer_class);
     if (ap__options.hardened != 0) {
         ap__thread_hide_caches();
@@ -94,6 +95,7 @@ __attribute__((constructor(101))) static void construct(void)
     }
     (void)ap__thread_watch_exits();
     (void)ap__life_enter();
+    ap__soft_limit_update();
     ap__fork_watch(&lock);
     ap__helper_allow(ap__options.helper != 0 && ap__options.decay_ms != 0 &&
                      ap__options.decay_ms != AP__DECAY_NEVER);

@@ -2,11 +2,10 @@
 /*
  * os_info.c: what the allocator asks about the machine and the process.
  *
- * Files and messages go through raw system calls: libc's open(), read() and write() are cancellation
- * points, and malloc() must not be one.
+ * Messages go through raw system calls: libc's write() is a cancellation point, and malloc() must not
+ * be one.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "os/file.h"
 #include "os/os.h"
 
 size_t ap__os_page_size(void)
@@ -44,24 +44,11 @@ unsigned ap__os_current_cpu(void)
     return cpu < 0 ? 0 : (unsigned)cpu;
 }
 
-/* The first bytes of a file, as text. Empty if it cannot be read. */
-static void read_file(const char *path, char *text, size_t room)
-{
-    int saved_errno = errno;
-    long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    long length = file < 0 ? 0 : syscall(SYS_read, file, text, room - 1);
-    if (file >= 0) {
-        (void)syscall(SYS_close, file);
-    }
-    text[length > 0 ? length : 0] = '\0';
-    errno = saved_errno;
-}
-
 enum ap__huge_pages ap__os_huge_pages(void)
 {
     /* The setting in force is in brackets: "always [madvise] never". */
     char text[64];
-    read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text);
+    (void)ap__os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text);
     return strstr(text, "[always]") != NULL    ? AP__HUGE_PAGES_ALWAYS
            : strstr(text, "[madvise]") != NULL ? AP__HUGE_PAGES_ADVISED
                                                : AP__HUGE_PAGES_NEVER;
@@ -130,16 +117,9 @@ static const char *parse_pages(const char *text, size_t *pages)
 static bool process_pages(size_t *total, size_t *data)
 {
     char text[256];
-    long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
+    if (ap__os_read_file("/proc/self/statm", text, sizeof text) == 0) {
         return false;
     }
-    long length = syscall(SYS_read, fd, text, sizeof text - 1);
-    (void)syscall(SYS_close, fd);
-    if (length <= 0) {
-        return false;
-    }
-    text[length] = '\0';
     const char *rest = parse_pages(text, total); /* size resident shared text lib data dt */
     size_t skipped;
     for (int field = 1; field < 5; field++) {
@@ -156,12 +136,9 @@ bool ap__os_limits_allow(size_t more_bytes, size_t reserved_unused_bytes, size_t
     if (address_space == SIZE_MAX && data_limit == SIZE_MAX) {
         return true;
     }
-    int saved_errno = errno;
     size_t total = 0;
     size_t data = 0;
-    bool known = process_pages(&total, &data);
-    errno = saved_errno;
-    if (!known) {
+    if (!process_pages(&total, &data)) {
         /* No /proc, or no descriptor left: what is ours is at least in use. */
         size_t least = address_space < data_limit ? address_space : data_limit;
         return own_bytes <= least && more_bytes <= least - own_bytes;

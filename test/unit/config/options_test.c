@@ -50,7 +50,7 @@ Test(options, every_type_is_read_without_a_word)
 
 struct row {
     const char *name;
-    const uint64_t *value;
+    const void *value;
     uint64_t least;
     uint64_t most;
     const char *type;
@@ -69,7 +69,7 @@ static void parse_the_ends_of_a_range(void *argument)
         char text[128];
         snprintf(text, sizeof text, "%s:%lu", row->name, numbers[i]);
         ap__options_parse(text);
-        fprintf(stderr, "(%lu)", *row->value);
+        fprintf(stderr, "(%lu)", *(const uint64_t *)row->value);
     }
 }
 
@@ -77,7 +77,7 @@ Test(options, every_row_takes_the_ends_of_its_range_and_nothing_beyond)
 {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct child_result result;
-        if (strcmp(rows[i].type, "PAGES") == 0) {
+        if (strcmp(rows[i].type, "PAGES") == 0 || strcmp(rows[i].type, "TEXT") == 0) {
             continue; /* words, not numbers */
         }
         child_run(&result, parse_the_ends_of_a_range, (void *)&rows[i]);
@@ -116,6 +116,108 @@ Test(options, huge_pages_are_chosen_by_a_word)
                               "auto\n(0)"),
                        "%s", result.text);
     cr_assert_not_null(strstr(result.text, "bad value 'Never' for thp"), "%s", result.text);
+}
+
+/* Parses, then tells what a text option holds, and whether the rest counted. */
+static void parse_and_show_text(void *text)
+{
+    ap__options_parse(text);
+    fprintf(stderr, "= '%s' %lu\n", ap__options.cgroup_root, ap__options.cpu_shards);
+}
+
+static struct child_result parse_text(const char *text)
+{
+    struct child_result result;
+    child_run(&result, parse_and_show_text, (void *)text);
+    cr_assert_eq(result.signal, 0);
+    return result;
+}
+
+Test(options, a_text_goes_from_the_first_colon_to_the_comma)
+{
+    cr_assert_str_eq(parse_text("cpu_shards:3").text, "= '' 3\n");
+    cr_assert_str_eq(parse_text("cgroup_root:/a b/c,cpu_shards:3").text, "= '/a b/c' 3\n");
+    cr_assert_str_eq(parse_text("cgroup_root:a:b::,cpu_shards:3").text, "= 'a:b::' 3\n");
+    cr_assert_str_eq(parse_text("cgroup_root::,cpu_shards:3").text, "= ':' 3\n");
+}
+
+Test(options, a_text_may_become_shorter_and_empty)
+{
+    cr_assert_str_eq(parse_text("cgroup_root:long,cgroup_root:s,cpu_shards:3").text, "= 's' 3\n");
+    cr_assert_str_eq(parse_text("cgroup_root:long,cgroup_root:,cpu_shards:3").text, "= '' 3\n");
+    cr_assert_str_eq(parse_text("cgroup_root:long,cgroup_root").text, "= '' 0\n");
+}
+
+/* "cgroup_root:" and `length` times an x, then another option. */
+static struct child_result parse_text_of_length(int length, const char *before)
+{
+    char xs[1024];
+    char text[2048];
+    memset(xs, 'x', sizeof xs);
+    snprintf(text, sizeof text, "%scgroup_root:%.*s,cpu_shards:3", before, length, xs);
+    return parse_text(text);
+}
+
+Test(options, the_longest_text_is_kept_whole)
+{
+    struct child_result result = parse_text_of_length(AP__TEXT_MAX, "");
+    cr_assert_eq(strlen(result.text), strlen("= '' 3\n") + AP__TEXT_MAX, "%s", result.text);
+    cr_assert_eq(strspn(result.text + 3, "x"), AP__TEXT_MAX);
+}
+
+Test(options, a_text_too_long_is_one_warning_and_the_rest_counts)
+{
+    struct child_result result = parse_text_of_length(AP__TEXT_MAX + 1, "cgroup_root:/old,");
+    cr_assert_eq(lines_of(result.text), 2, "%s", result.text);
+    cr_assert_not_null(strstr(result.text, "xx' for cgroup_root (text of at most 255 bytes); it "
+                                           "stays /old\n= '/old' 3\n"),
+                       "%s", result.text);
+}
+
+/* A text of 255 bytes, then what prints it on one line. */
+static void show_the_longest_text(void *then)
+{
+    char text[512];
+    memset(text, 'x', sizeof text);
+    memcpy(text, "cgroup_root:", 12);
+    text[12 + AP__TEXT_MAX] = '\0';
+    ap__options_parse(text);
+    ap__options_parse(then);
+}
+
+Test(options, lines_with_the_longest_text_are_whole)
+{
+    char too_long[1024] = "cgroup_root:";
+    struct child_result result;
+    memset(too_long + 12, 'y', sizeof too_long - 13);
+    child_run(&result, show_the_longest_text, too_long);
+    cr_assert_eq(lines_of(result.text), 1, "%s", result.text);
+    cr_assert_str_eq(result.text + result.length - 2, "x\n");
+    child_run(&result, show_the_longest_text, (void *)"help:true");
+    cr_assert_not_null(strstr(result.text, "sys/fs/cgroup in, instead of /\n"), "%s", result.text);
+}
+
+static void change_the_text_after_parsing(void *unused)
+{
+    (void)unused;
+    char text[] = "cgroup_root:/kept";
+    ap__options_parse(text);
+    memset(text, '#', sizeof text - 1);
+    parse_and_show_text(NULL);
+}
+
+Test(options, a_text_is_a_copy)
+{
+    struct child_result result;
+    child_run(&result, change_the_text_after_parsing, NULL);
+    cr_assert_str_eq(result.text, "= '/kept' 0\n");
+}
+
+Test(options, help_shows_a_text_or_nothing)
+{
+    cr_assert_not_null(strstr(parse("help:true").text, "\n  cgroup_root:  (text of at most 255 "));
+    cr_assert_not_null(strstr(parse("cgroup_root:/r:s,help:true").text,
+                              "\n  cgroup_root:/r:s  (text of at most 255 bytes) "));
 }
 
 Test(options, of_two_values_for_one_key_the_last_counts)

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cgroup.c: how much memory the control group of this process allows.
+ *
+ * A group's folder is kept as a text; its ancestors are that text, cut at each '/' in turn.
+ */
+#include "os/cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/format.h"
+#include "os/file.h"
+
+/* Where a hierarchy with memory limits is mounted, in the order of preference. The last is where
+ * hybrid systems have version 2; it matters only if they keep the memory controller there. */
+static const struct mount {
+    const char *folder;
+    unsigned version;
+} mounts[] = {
+    {"/sys/fs/cgroup/memory", 1},
+    {"/sys/fs/cgroup", 2},
+    {"/sys/fs/cgroup/unified", 2},
+};
+
+/* How a version calls its files, and what in memory.stat can be dropped in a group and all below. */
+static const struct names {
+    const char *limit;
+    const char *high; /* NULL: version 1 has only a wish (soft_limit), which slows nobody down */
+    const char *used;
+    const char *droppable;
+} names_of[] = {
+    [1] = {"/memory.limit_in_bytes", NULL, "/memory.usage_in_bytes", "total_inactive_file "},
+    [2] = {"/memory.max", "/memory.high", "/memory.current", "inactive_file "},
+};
+
+/* A folder and the name of a file in it. */
+struct path {
+    size_t length; /* of the folder */
+    char text[AP__CGROUP_FOLDER_MAX + 32];
+};
+
+static const char *file_in(struct path *path, const char *name)
+{
+    struct ap__format f;
+    ap__format_init(&f, path->text + path->length, sizeof path->text - path->length);
+    ap__format_text(&f, name);
+    return path->text;
+}
+
+/* A number that is a whole line; everything else, and more than any machine has, is "none". */
+static size_t parse_bytes(const char *text)
+{
+    const size_t too_much = (size_t)1 << 62; /* version 1 says "none" by about 2^63 */
+    const char *at = text;
+    size_t bytes = 0;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        if (__builtin_mul_overflow(bytes, 10, &bytes) ||
+            __builtin_add_overflow(bytes, (size_t)(*at - '0'), &bytes)) {
+            return SIZE_MAX;
+        }
+    }
+    bool whole = at != text && (*at == '\n' || *at == '\0');
+    return whole && bytes < too_much ? bytes : SIZE_MAX;
+}
+
+/* The number in a file. `false`: there is no such file; *bytes is then "none". */
+static bool read_bytes(struct path *path, const char *name, size_t *bytes)
+{
+    char text[64];
+    *bytes = SIZE_MAX;
+    if (name == NULL || ap__os_read_file(file_in(path, name), text, sizeof text) == 0) {
+        return false;
+    }
+    *bytes = parse_bytes(text);
+    return true;
+}
+
+/* Bytes of page cache that the kernel would drop before it refuses memory. */
+static size_t droppable_bytes(struct path *path, const char *key)
+{
+    struct ap__lines lines;
+    const char *line;
+    size_t bytes = SIZE_MAX;
+    size_t key_length = strlen(key);
+    ap__lines_open(&lines, file_in(path, "/memory.stat"));
+    while (bytes == SIZE_MAX && (line = ap__lines_next(&lines)) != NULL) {
+        if (strncmp(line, key, key_length) == 0) {
+            bytes = parse_bytes(line + key_length);
+        }
+    }
+    ap__lines_close(&lines);
+    return bytes == SIZE_MAX ? 0 : bytes;
+}
+
+static size_t used_bytes(struct path *path, const struct names *names)
+{
+    size_t used;
+    if (!read_bytes(path, names->used, &used) || used == SIZE_MAX) {
+        return 0;
+    }
+    size_t droppable = droppable_bytes(path, names->droppable);
+    return used > droppable ? used - droppable : 0;
+}
+
+static size_t lower(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Adds the limits of one folder to those of the folders below it. `false`: it has no such files. */
+static bool add_folder(struct path *path, const struct names *names,
+                       struct ap__cgroup_memory *memory)
+{
+    size_t limit, high;
+    bool has_limit = read_bytes(path, names->limit, &limit);
+    bool has_high = read_bytes(path, names->high, &high);
+    size_t bound = lower(limit, high);
+    memory->limit_bytes = lower(memory->limit_bytes, limit);
+    memory->high_bytes = lower(memory->high_bytes, high);
+    if (bound != SIZE_MAX) {
+        size_t used = used_bytes(path, names);
+        size_t room = used < bound ? bound - used : 0;
+        if (room < memory->room_bytes) {
+            memory->room_bytes = room;
+            memory->used_bytes = used;
+        }
+    }
+    return has_limit || has_high;
+}
+
+/* The length of a path without its last name; not below the root of the mount. */
+static size_t parent_length(const struct path *path, size_t mount_length)
+{
+    size_t length = path->length;
+    do {
+        length--;
+    } while (length > mount_length && path->text[length] != '/');
+    return length;
+}
+
+bool ap__cgroup_read(const struct ap__cgroup *cgroup, struct ap__cgroup_memory *memory)
+{
+    struct path path;
+    path.length = strlen(cgroup->folder);
+    memcpy(path.text, cgroup->folder, path.length);
+    *memory = (struct ap__cgroup_memory){SIZE_MAX, SIZE_MAX, 0, SIZE_MAX};
+    bool found = add_folder(&path, &names_of[cgroup->version], memory);
+    while (path.length > cgroup->mount_length) {
+        path.length = parent_length(&path, cgroup->mount_length);
+        found = add_folder(&path, &names_of[cgroup->version], memory) || found;
+    }
+    return found;
+}
+
+/* Whether a list with commas has a word. */
+static bool has_word(const char *list, size_t list_length, const char *word)
+{
+    size_t length = strlen(word);
+    for (size_t at = 0; at + length <= list_length; at++) {
+        bool begins = at == 0 || list[at - 1] == ',';
+        bool ends = at + length == list_length || list[at + length] == ',';
+        if (begins && ends && memcmp(list + at, word, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A line is "number:controllers:/path"; version 2 is "0::/path". The path, or NULL for the line of a
+ * hierarchy without memory limits of this version. */
+static const char *memory_group(const char *line, unsigned version)
+{
+    const char *controllers = strchr(line, ':');
+    const char *end = controllers == NULL ? NULL : strchr(controllers + 1, ':');
+    if (end == NULL || end[1] != '/') {
+        return NULL;
+    }
+    controllers++;
+    bool wanted = version == 2 ? strncmp(line, "0::", 3) == 0
+                               : has_word(controllers, (size_t)(end - controllers), "memory");
+    return wanted ? end + 1 : NULL;
+}
+
+static bool exists(const char *path)
+{
+    int saved_errno = errno;
+    long failed = syscall(SYS_faccessat, AT_FDCWD, path, F_OK);
+    errno = saved_errno;
+    return failed == 0;
+}
+
+/* Begins the folder with root and mount. `false`: too long. */
+static bool set_mount(struct ap__cgroup *cgroup, const char *root, const struct mount *mount)
+{
+    if (strlen(root) + strlen(mount->folder) >= sizeof cgroup->folder) {
+        return false;
+    }
+    struct ap__format f;
+    ap__format_init(&f, cgroup->folder, sizeof cgroup->folder);
+    ap__format_text(&f, root);
+    ap__format_text(&f, mount->folder);
+    cgroup->version = mount->version;
+    cgroup->mount_length = f.length;
+    return true;
+}
+
+/* Puts the group's path behind the mount, if it leads to a folder there: in a container it may be
+ * the path outside of it, and "/.." leads out of a namespace. */
+static void add_group(struct ap__cgroup *cgroup, const char *group)
+{
+    char *end = cgroup->folder + cgroup->mount_length;
+    size_t length = strlen(group);
+    if (length < sizeof cgroup->folder - cgroup->mount_length && strstr(group, "/..") == NULL &&
+        strcmp(group, "/") != 0) {
+        memcpy(end, group, length + 1);
+        if (exists(cgroup->folder)) {
+            return;
+        }
+    }
+    *end = '\0';
+}
+
+/* Sets the folder of the group, if the process is in one of this hierarchy. Not inlined: its buffer
+ * is to be gone from the stack when the limits are read. */
+static AP_NOINLINE bool find_group(struct ap__cgroup *cgroup, const char *file)
+{
+    struct ap__lines lines;
+    const char *line;
+    const char *group = NULL;
+    ap__lines_open(&lines, file);
+    while (group == NULL && (line = ap__lines_next(&lines)) != NULL) {
+        group = memory_group(line, cgroup->version);
+    }
+    if (group != NULL) {
+        add_group(cgroup, group);
+    }
+    ap__lines_close(&lines);
+    return group != NULL;
+}
+
+bool ap__cgroup_find(struct ap__cgroup *cgroup, const char *root)
+{
+    struct ap__cgroup_memory unused;
+    return ap__cgroup_find_and_read(cgroup, root, &unused);
+}
+
+bool ap__cgroup_find_and_read(struct ap__cgroup *cgroup, const char *root,
+                              struct ap__cgroup_memory *memory)
+{
+    static const char name[] = "/proc/self/cgroup";
+    struct path file = {.length = strlen(root)};
+    if (file.length >= AP__CGROUP_FOLDER_MAX) {
+        return false;
+    }
+    memcpy(file.text, root, file.length);
+    (void)file_in(&file, name);
+    for (size_t i = 0; i < AP_ARRAY_LENGTH(mounts); i++) {
+        if (set_mount(cgroup, root, &mounts[i]) && find_group(cgroup, file.text) &&
+            ap__cgroup_read(cgroup, memory)) {
+            return true;
+        }
+    }
+    return false;
+}
