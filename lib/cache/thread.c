@@ -14,7 +14,9 @@
 #include <pthread.h>
 
 #include "cache/cache_limits.h"
+#include "heap/page_heap.h"
 #include "meta/meta.h"
+#include "os/bell.h"
 #include "os/lock.h"
 
 #define EMPTY_LIST                                                                                 \
@@ -30,6 +32,9 @@
 static struct ap__thread_cache no_cache = EMPTY_CACHE;
 
 AP_TLS struct ap__thread_cache *ap__thread_cache_current = &no_cache;
+
+/* 1, but 0 in threads of the library's own. */
+static AP_TLS unsigned char counts = 1;
 
 /* This thread's cache. NULL: none yet, or no more. */
 static AP_TLS struct ap__thread_cache *own;
@@ -104,7 +109,7 @@ static struct ap__thread_cache *take_record(void)
     ap__lock_release(&lock);
     if (cache != NULL) {
         atomic_store_explicit(&cache->in_use, true, memory_order_relaxed);
-        atomic_fetch_add_explicit(&count, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&count, counts, memory_order_relaxed);
     }
     return cache;
 }
@@ -119,21 +124,24 @@ static void give_record(struct ap__thread_cache *cache)
     ap__lock_release(&lock);
 }
 
-/* Returns how many threads had a cache. */
+/* Returns how many threads are left. */
 static unsigned leave(struct ap__thread_cache *cache)
 {
     ap__thread_cache_current = &no_cache;
     own = NULL;
     ap__thread_cache_empty(cache);
     give_record(cache);
-    return atomic_fetch_sub_explicit(&count, 1, memory_order_acq_rel);
+    return atomic_fetch_sub_explicit(&count, counts, memory_order_acq_rel) - counts;
 }
 
 static void on_thread_exit(void *value)
 {
     has_left = true;
-    if (leave(value) == 1 && on_last_exit != NULL) {
+    unsigned left = leave(value);
+    if (left == 0 && on_last_exit != NULL) {
         on_last_exit();
+    } else if (left == 1) {
+        ap__bell_ring(&ap__heap_bell); /* who works for several threads may go */
     }
 }
 
@@ -160,6 +168,11 @@ static void arm(struct ap__thread_cache *cache)
 struct ap__thread_cache *ap__thread_cache_or_null(void)
 {
     return own;
+}
+
+void ap__thread_be_uncounted(void)
+{
+    counts = 0;
 }
 
 void ap__thread_leave(void)

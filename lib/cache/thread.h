@@ -39,6 +39,9 @@ struct ap__thread_cache *ap__thread_enter(void);
  */
 struct ap__thread_cache *ap__thread_enter_to_free(void);
 
+/* This thread is the library's own: its cache, if it gets one, does not count. */
+void ap__thread_be_uncounted(void);
+
 /* Gives this thread's cache back, if it has one; it may get another later. */
 void ap__thread_leave(void);
 

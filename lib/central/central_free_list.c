@@ -15,6 +15,7 @@
 #include "central/own_lines.h"
 #include "central/span_pages.h"
 #include "guard/misuse.h"
+#include "heap/huge_pages.h"
 #include "heap/page_heap.h"
 #include "heap/region.h"
 #include "meta/meta.h"
@@ -202,8 +203,8 @@ static void remove_span_locked(struct central *central, struct ap__span *span)
  */
 static bool is_worth_populating(const struct central *central, const struct ap__span *span)
 {
-    return populates && central->spans >= POPULATE_SPANS_MIN && !ap__page_heap_has_huge_pages() &&
-           is_clean(span);
+    return populates && central->spans >= POPULATE_SPANS_MIN &&
+           !ap__huge_pages_expected(span->start) && is_clean(span);
 }
 
 /* Free pages of it may be resident from now on: it belongs to the head of its list. */
@@ -514,7 +515,10 @@ static size_t purge_span_locked(struct purge *purge, struct ap__span *span)
         ap__lock_release(&central->lock);
         for (unsigned i = 0; i < count; i++) {
             bool done = ap__os_discard((void *)runs[i].start, runs[i].bytes);
-            purged += done ? runs[i].bytes : 0;
+            if (done) {
+                ap__huge_pages_purged(runs[i].start, runs[i].bytes);
+                purged += runs[i].bytes;
+            }
             purge->refused |= !done;
         }
         ap__lock_take(&central->lock);

@@ -237,8 +237,8 @@ unsigned ap__transfer_take_unused(unsigned size_class, unsigned shard, void **bl
                                   unsigned count)
 {
     struct transfer *transfer = &transfers[shard][size_class];
-    if (count_of(transfer) == 0) {
-        return 0;
+    if (limit_of(transfer) == 0) {
+        return 0; /* never used */
     }
     ap__lock_take(&transfer->lock);
     unsigned got = take_unused_locked(transfer, blocks, count);

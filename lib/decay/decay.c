@@ -33,12 +33,14 @@ static struct {
     uint64_t stepped_ms[AP__DIRTY_KINDS];
     uint64_t looked_ms;
     uint64_t relieved_ms;
+    uint64_t now_ms; /* latest time seen: another thread may come with an earlier one */
     unsigned looks;
 } state;
 
 static uint64_t decay_ms; /* set by init, constant afterwards */
 
 static _Atomic(bool) stepping; /* a step is under way */
+static _Atomic(bool) wanted;   /* another one is wanted after it */
 static _Atomic(bool) pending;  /* the next look may find something */
 static _Atomic(bool) is_helped;
 static _Atomic(uint64_t) due_ms; /* for poll(): no step is due before */
@@ -175,23 +177,34 @@ static int64_t step(uint64_t now_ms)
     return wait_ms < 0 ? -1 : wait_ms + 1; /* a millisecond that has begun is not over */
 }
 
+static int64_t step_or_all(uint64_t now_ms)
+{
+    state.now_ms = ap__max(state.now_ms, now_ms);
+    int64_t wait_ms = -1;
+    if (decay_ms == 0) {
+        (void)give_back_at_once();
+    } else {
+        wait_ms = step(state.now_ms);
+    }
+    ap__pressure_tell();
+    return wait_ms;
+}
+
 int64_t ap__decay_step(uint64_t now_ms)
 {
     if (decay_ms == AP__DECAY_NEVER) {
         return -1;
     }
-    /* acquire: pairs with the release below: `state` passes from one stepping thread to the next. */
-    if (atomic_exchange_explicit(&stepping, true, memory_order_acquire)) {
-        return -1;
-    }
     int64_t wait_ms = -1;
-    if (decay_ms == 0) {
-        (void)give_back_at_once();
-    } else {
-        wait_ms = step(now_ms);
+    /* seq_cst: either this thread finds no step under way, or the one whose it is finds `wanted` when
+     * it has ended. It also passes `state` from one to the next. */
+    atomic_store_explicit(&wanted, true, memory_order_seq_cst);
+    while (atomic_load_explicit(&wanted, memory_order_seq_cst) &&
+           !atomic_exchange_explicit(&stepping, true, memory_order_seq_cst)) {
+        atomic_store_explicit(&wanted, false, memory_order_seq_cst);
+        wait_ms = step_or_all(now_ms);
+        atomic_store_explicit(&stepping, false, memory_order_seq_cst);
     }
-    ap__pressure_tell();
-    atomic_store_explicit(&stepping, false, memory_order_release);
     return wait_ms;
 }
 

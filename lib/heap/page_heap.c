@@ -20,6 +20,7 @@
 
 #include "heap/free_spans.h"
 #include "heap/heap_limits.h"
+#include "heap/huge_pages.h"
 #include "meta/meta.h"
 #include "os/bell.h"
 #include "os/check.h"
@@ -32,7 +33,6 @@
 #define GROWTH_DIVISOR 8
 /* The kernel's work on so much takes some milliseconds, in which nobody can have the span. */
 #define PURGE_GRANULES_MAX ((size_t)256)
-#define HUGE_HEAP_BYTES ((size_t)64 << 20) /* smaller heaps do not ask for huge pages */
 
 static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_PAGE_HEAP);
 /* All below: under `lock`. */
@@ -47,13 +47,6 @@ static size_t large_granules;
 static size_t large_count;
 static size_t outside_granules;
 static size_t usable_granules_peak;
-
-/* Set by init, constant afterwards. */
-static enum ap__pages huge_pages;
-static bool huge_pages_advised; /* the system leaves them to programs */
-
-/* Written under `lock`, read by any. */
-static _Atomic(bool) huge_pages_asked;
 
 struct ap__bell ap__heap_bell;
 
@@ -271,42 +264,6 @@ static void note_peak_locked(void)
     usable_granules_peak = ap__max(usable_granules_peak, usable);
 }
 
-void ap__page_heap_init(enum ap__pages wanted)
-{
-    huge_pages = wanted;
-    /* Here, not at the growth that needs it: programs forbid themselves to open files later on. */
-    huge_pages_advised = wanted == AP__PAGES_AUTO && ap__os_huge_pages() == AP__HUGE_PAGES_ADVISED;
-}
-
-bool ap__page_heap_has_huge_pages(void)
-{
-    /* relaxed: decides how pages come, not what they hold. */
-    return atomic_load_explicit(&huge_pages_asked, memory_order_relaxed);
-}
-
-/*
- * What a chunk that small blocks will fill wants: huge pages, once the heap is big enough not to notice
- * 2 MiB that are resident too early. A chunk made for a large object may stay empty for the most part.
- */
-static bool wants_huge_pages_locked(bool for_small)
-{
-    if (huge_pages != AP__PAGES_AUTO) {
-        return huge_pages == AP__PAGES_ALWAYS;
-    }
-    return for_small && huge_pages_advised && ap__region_usable_bytes() >= HUGE_HEAP_BYTES;
-}
-
-static void advise_chunk_locked(size_t first, size_t granules, bool for_small)
-{
-    bool whole = first % CHUNK_GRANULES_MIN == 0 && granules % CHUNK_GRANULES_MIN == 0;
-    bool wanted = wants_huge_pages_locked(for_small);
-    if (whole && (wanted || huge_pages == AP__PAGES_NEVER)) {
-        bool done = ap__os_advise_huge_pages((void *)ap__region_address_of(first),
-                                             granules << AP_PAGE_HEAP_GRANULE_SHIFT, wanted);
-        atomic_store_explicit(&huge_pages_asked, done && wanted, memory_order_relaxed);
-    }
-}
-
 /* Makes `granules` more usable, as free memory. */
 static bool grow_by_locked(size_t granules, bool for_small)
 {
@@ -325,7 +282,9 @@ static bool grow_by_locked(size_t granules, bool for_small)
         ap__span_record_give(span);
         return false;
     }
-    advise_chunk_locked(first, granules, for_small);
+    ap__huge_pages_advise_chunk(ap__region_address_of(first),
+                                granules << AP_PAGE_HEAP_GRANULE_SHIFT, for_small,
+                                ap__region_usable_bytes());
     span->start = ap__region_address_of(first);
     span->granules = granules;
     coalesce_and_insert_locked(span, 0);
@@ -593,7 +552,9 @@ static size_t discard_dirty(const struct ap__span *span, size_t most)
             run++;
         }
         end -= run;
-        if (ap__os_discard((void *)ap__region_address_of(end), run << AP_PAGE_HEAP_GRANULE_SHIFT)) {
+        uintptr_t start = ap__region_address_of(end);
+        if (ap__os_discard((void *)start, run << AP_PAGE_HEAP_GRANULE_SHIFT)) {
+            ap__huge_pages_purged(start, run << AP_PAGE_HEAP_GRANULE_SHIFT);
             ap__region_set_clean(end, run, true);
             discarded += run;
         }

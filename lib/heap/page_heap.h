@@ -16,7 +16,6 @@
 #ifndef AP_HEAP_PAGE_HEAP_H
 #define AP_HEAP_PAGE_HEAP_H
 
-#include "config/options.h"
 #include "heap/region.h"
 #include "heap/span.h"
 
@@ -29,12 +28,6 @@ struct ap__bell;
  * to set. NULL: no memory, nothing has changed.
  */
 struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned size_class);
-
-/* How spans get their memory: whether the page heap may ask for huge pages. Once, before the first use. */
-void ap__page_heap_init(enum ap__pages huge_pages);
-
-/* Whether the heap asks for huge pages as it grows, so that faults need no other remedy. */
-bool ap__page_heap_has_huge_pages(void);
 
 /* Takes a span back that no block and no table entry refers to. */
 void ap__page_heap_give(struct ap__span *span);

@@ -8,7 +8,8 @@
  *
  * End. A process whose main thread has left by pthread_exit() ends with its last thread, so the helper
  * must not be that: the last thread with a cache stops it and waits until it is gone. A helper that finds
- * nothing to do and one thread left ends by itself, so that the process has a single thread again.
+ * nothing to do and one thread left ends by itself, so that the process has a single thread again; it is
+ * joined by whoever needs to know that it has.
  *
  * Idea: jemalloc's background threads, which are one per processor and wake up now and then.
  */
@@ -19,6 +20,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "cache/thread.h"
 #include "decay/decay.h"
@@ -41,7 +44,7 @@ enum state {
     STARTING,
     RUNNING,
     STOPPING, /* the last thread waits for the helper's end */
-    LEAVING,  /* the helper ends by itself */
+    LEFT,     /* the helper ends by itself, and waits to be joined */
 };
 static _Atomic(int) state;
 
@@ -49,6 +52,7 @@ static _Atomic(int) state;
 static _Atomic(unsigned) events_left = EVENTS_BEFORE_START;
 static unsigned events_before_start = EVENTS_BEFORE_START; /* of the state's owner */
 
+static pid_t process;             /* whose thread the helper is */
 static pthread_t helper;          /* of the state's owner */
 static struct ap__bell stop_bell; /* cuts timed sleeps short */
 
@@ -56,8 +60,8 @@ static struct ap__bell stop_bell; /* cuts timed sleeps short */
 
 static bool is_stopping(void)
 {
-    /* acquire: pairs with the change of state in stop(). */
-    return atomic_load_explicit(&state, memory_order_acquire) == STOPPING;
+    /* seq_cst: after listen(); either this sees the state that stop() has set, or its ring is seen. */
+    return atomic_load_explicit(&state, memory_order_seq_cst) == STOPPING;
 }
 
 static void sleep_at_most(int64_t ms)
@@ -68,13 +72,17 @@ static void sleep_at_most(int64_t ms)
     }
 }
 
-/* `true`: the process has one thread again, and the helper is to end by itself. */
-static bool may_leave(void)
+/* `true`: the process has one thread again, which decays for itself from now on. */
+static bool has_left(void)
 {
     int running = RUNNING;
-    return ap__thread_count() < THREADS_MIN &&
-           atomic_compare_exchange_strong_explicit(&state, &running, LEAVING, memory_order_acq_rel,
-                                                   memory_order_relaxed);
+    if (ap__thread_count() >= THREADS_MIN ||
+        !atomic_compare_exchange_strong_explicit(&state, &running, LEFT, memory_order_acq_rel,
+                                                 memory_order_relaxed)) {
+        return false;
+    }
+    ap__decay_set_helped(false);
+    return true;
 }
 
 /*
@@ -104,14 +112,8 @@ static bool work(void)
 static void *run(void *unused)
 {
     (void)prctl(PR_SET_NAME, "apmalloc");
-    while (work()) {
-        if (may_leave()) {
-            (void)pthread_detach(pthread_self());
-            ap__decay_set_helped(false);
-            /* release: pairs with the acquire in start(): `helper` is free for the next. */
-            atomic_store_explicit(&state, NONE, memory_order_release);
-            break;
-        }
+    ap__thread_be_uncounted();
+    while (work() && !has_left()) {
         ap__bell_sleep(&ap__heap_bell, FOR_EVER);
         ap__decay_expect_work();
     }
@@ -148,27 +150,37 @@ static void set_next_start(void)
     }
 }
 
+/* Becomes the owner of `helper`, if the state is `from`. */
+static bool become_owner(int from, enum state to)
+{
+    return atomic_compare_exchange_strong_explicit(&state, &from, to, memory_order_seq_cst,
+                                                   memory_order_relaxed);
+}
+
 static void start(void)
 {
-    int none = NONE;
-    if (!atomic_compare_exchange_strong_explicit(&state, &none, STARTING, memory_order_acq_rel,
-                                                 memory_order_relaxed)) {
+    /* Memory may be shared with another process (vfork, CLONE_VM), which cannot have our thread. */
+    if (syscall(SYS_getpid) != process) {
         return;
     }
-    int saved_errno = errno;
+    if (become_owner(LEFT, STARTING)) {
+        (void)pthread_join(helper, NULL);
+    } else if (!become_owner(NONE, STARTING)) {
+        return;
+    }
     set_next_start();
     ap__decay_expect_work();
     bool created = create();
     ap__decay_set_helped(created);
     atomic_store_explicit(&state, created ? RUNNING : NONE, memory_order_release);
-    errno = saved_errno;
 }
 
 void ap__helper_consider(void)
 {
     /* relaxed: start() looks again. */
-    if (AP_LIKELY(atomic_load_explicit(&state, memory_order_relaxed) != NONE) ||
-        ap__thread_count() < THREADS_MIN || ap__lock_is_at_work()) {
+    int now = atomic_load_explicit(&state, memory_order_relaxed);
+    if (AP_LIKELY(now == RUNNING || now == FORBIDDEN) || ap__thread_count() < THREADS_MIN ||
+        ap__lock_is_at_work()) {
         return;
     }
     unsigned left = atomic_load_explicit(&events_left, memory_order_relaxed);
@@ -176,19 +188,23 @@ void ap__helper_consider(void)
         atomic_store_explicit(&events_left, left - 1, memory_order_relaxed);
         return;
     }
+    int saved_errno = errno;
     start();
+    errno = saved_errno;
 }
 
 /* By the last thread with a cache, at its end. */
 static void stop(void)
 {
-    int running = RUNNING;
-    if (!atomic_compare_exchange_strong_explicit(&state, &running, STOPPING, memory_order_acq_rel,
-                                                 memory_order_relaxed)) {
+    if (syscall(SYS_getpid) != process) {
         return;
     }
-    ap__bell_wake(&stop_bell);
-    ap__bell_wake(&ap__heap_bell);
+    if (become_owner(RUNNING, STOPPING)) {
+        ap__bell_wake(&stop_bell);
+        ap__bell_wake(&ap__heap_bell);
+    } else if (!become_owner(LEFT, STOPPING)) {
+        return;
+    }
     (void)pthread_join(helper, NULL);
     ap__decay_set_helped(false);
     atomic_store_explicit(&state, NONE, memory_order_release);
@@ -196,12 +212,14 @@ static void stop(void)
 
 void ap__helper_allow(bool allowed)
 {
+    process = (pid_t)syscall(SYS_getpid);
     ap__thread_on_last_exit(stop);
     atomic_store_explicit(&state, allowed ? NONE : FORBIDDEN, memory_order_release);
 }
 
 void ap__helper_after_fork_in_child(void)
 {
+    process = (pid_t)syscall(SYS_getpid);
     ap__heap_bell = (struct ap__bell){0};
     stop_bell = (struct ap__bell){0};
     if (atomic_load_explicit(&state, memory_order_relaxed) != FORBIDDEN) {
