@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * decay_test.c: memory that nobody uses goes back to the kernel.
+ * Goal: what the options decay_ms and helper promise, seen from outside as resident size and processor
+ * time. Method: decay_program does the work in a process of its own, with the options in its
+ * environment. Bounds are three times the time of the option.
+ */
+#include "entry_points.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "support/child.h"
+
+TestSuite(decay, .timeout = 120);
+
+#define DECAY "decay_ms:500" /* DECAY_MS of decay_program.c */
+
+static void run(const char *mode, const char *conf)
+{
+    struct child_result result;
+    const char *const arguments[] = {beside_test("decay_program"), mode, NULL};
+    cr_assert_eq(setenv("APMALLOC_CONF", conf, 1), 0);
+    child_exec(&result, arguments);
+    if (result.status == 77) {
+        cr_skip_test("%s", result.text);
+    }
+    cr_assert_eq(result.signal, 0, "signal %d: %s", result.signal, result.text);
+    cr_assert_eq(result.status, 0, "status %d: %s", result.status, result.text);
+}
+
+/* --- programs of several threads --- */
+
+Test(decay, memory_goes_back_while_all_threads_sleep)
+{
+    run("asleep", DECAY);
+}
+
+Test(decay, memory_goes_back_while_threads_go_on)
+{
+    run("at_work", DECAY);
+}
+
+Test(decay, memory_goes_back_also_when_it_is_many_mappings)
+{
+    run("asleep", DECAY ",reserve:4M");
+}
+
+Test(decay, memory_goes_back_when_every_call_is_slow)
+{
+    run("asleep", DECAY ",hardened:true");
+}
+
+Test(decay, memory_stays_with_decay_off)
+{
+    run("never", "decay_ms:-1");
+}
+
+Test(decay, memory_stays_until_threads_go_on_when_there_is_no_helper)
+{
+    run("unhelped", DECAY ",helper:false");
+}
+
+Test(decay, memory_goes_back_at_once_with_decay_0)
+{
+    run("at_once", "decay_ms:0");
+    run("at_once_alone", "decay_ms:0");
+}
+
+/* --- programs of one thread --- */
+
+Test(decay, a_lone_thread_stays_alone_and_gives_memory_back)
+{
+    run("alone", DECAY);
+}
+
+Test(decay, a_lone_thread_may_have_a_user_namespace)
+{
+    run("namespace", DECAY);
+}
+
+/* --- kernels that refuse --- */
+
+Test(decay, memory_goes_back_where_no_thread_can_be_added)
+{
+    run("without_new_threads", DECAY);
+}
+
+Test(decay, programs_rest_where_madvise_does_not_exist)
+{
+    run("without_madvise_enosys", DECAY);
+}
+
+Test(decay, programs_rest_where_madvise_is_refused)
+{
+    run("without_madvise_einval", DECAY);
+}
+
+Test(decay, programs_rest_where_memory_is_locked)
+{
+    run("locked", DECAY);
+}
