@@ -8,7 +8,6 @@
 #include "api/malloc.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "api/fast_path.h"
@@ -20,8 +19,6 @@
 #include "heap/page_heap.h"
 #include "large/large.h"
 #include "life/init.h"
-
-enum { POLL_EVENTS = 16 };
 
 void *ap__no_memory(void)
 {
@@ -152,18 +149,6 @@ static void free_small(unsigned size_class, void *p, const char *function)
     }
 }
 
-/* Looking at the clock costs as much as a large object's free. */
-static void poll_now_and_then(void)
-{
-    static _Atomic(unsigned) events;
-    /* relaxed, and no read-modify-write: it need not be exact. */
-    unsigned before = atomic_load_explicit(&events, memory_order_relaxed);
-    atomic_store_explicit(&events, before + 1, memory_order_relaxed);
-    if (before % POLL_EVENTS == 0) {
-        ap__decay_poll();
-    }
-}
-
 void ap__free_slow(void *p, const char *function)
 {
     if (p == NULL) {
@@ -174,7 +159,7 @@ void ap__free_slow(void *p, const char *function)
     if (size_class != 0) {
         free_small(size_class, p, function);
     } else if (AP_LIKELY(ap__large_give(p))) {
-        poll_now_and_then();
+        ap__decay_poll_large();
     } else {
         if (ap__options.ignore_foreign != 0 && !ap__region_contains((uintptr_t)p)) {
             return;

@@ -24,7 +24,8 @@ enum {
     LONG_DIVISOR = 5,     /* how much sooner long spans go */
     LOOKS_PER_DECAY = 16, /* at partly used spans and transfer caches */
     PRESSURE_MS = 50,
-    AGE_LEAST = 4, /* looks at which a span is left alone since it was of use */
+    POLL_EVENTS = 16, /* frees of large objects from one look at the clock to the next */
+    AGE_LEAST = 4,    /* looks at which a span is left alone since it was of use */
 };
 
 /* What a thread that does a step owns: see `stepping`. */
@@ -125,13 +126,13 @@ static void look(void)
 static int64_t step_looks(uint64_t now_ms)
 {
     uint64_t period_ms = ap__max(decay_ms / LOOKS_PER_DECAY, 1);
-    bool wanted = atomic_load_explicit(&pending, memory_order_relaxed);
-    if (wanted && now_ms - state.looked_ms >= period_ms) {
+    bool expected = atomic_load_explicit(&pending, memory_order_relaxed);
+    if (expected && now_ms - state.looked_ms >= period_ms) {
         state.looked_ms = now_ms;
         look();
-        wanted = atomic_load_explicit(&pending, memory_order_relaxed);
+        expected = atomic_load_explicit(&pending, memory_order_relaxed);
     }
-    return wanted ? (int64_t)(state.looked_ms + period_ms - now_ms) : -1;
+    return expected ? (int64_t)(state.looked_ms + period_ms - now_ms) : -1;
 }
 
 /* ------------------------------------------------------------ steps */
@@ -222,4 +223,15 @@ void ap__decay_poll(void)
     atomic_store_explicit(&due_ms, decay_ms == 0 ? 0 : now_ms + step_ms, memory_order_relaxed);
     ap__decay_expect_work();
     (void)ap__decay_step(now_ms);
+}
+
+void ap__decay_poll_large(void)
+{
+    static _Atomic(unsigned) events;
+    /* relaxed, and no read-modify-write: it need not be exact. */
+    unsigned before = atomic_load_explicit(&events, memory_order_relaxed);
+    atomic_store_explicit(&events, before + 1, memory_order_relaxed);
+    if (before % POLL_EVENTS == 0 || decay_ms == 0) {
+        ap__decay_poll();
+    }
 }

@@ -33,6 +33,10 @@ void ap__decay_expect_work(void);
 /* On slow paths: does a step if one is due and no helper thread is there to do it. */
 void ap__decay_poll(void);
 
+/* The same after the free of a large object, which costs no more than a look at the clock: that is had
+ * every few times only, but for a `decay_ms` of 0. */
+void ap__decay_poll_large(void);
+
 /* Whether a helper thread does the steps. */
 void ap__decay_set_helped(bool helped);
 

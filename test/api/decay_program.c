@@ -271,7 +271,6 @@ static void at_once(void)
 {
     use_memory_in(2);
     expect(view_helper() == 0, "there is no helper");
-    work_a_little(); /* two threads at a time: one of them did the work for what it saw */
     expect_down_within(is_down, 0, "at once");
     end_threads();
 }

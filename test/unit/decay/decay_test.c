@@ -109,6 +109,15 @@ Test(decay, memory_that_is_used_in_time_is_not_purged)
     cr_assert_leq(os_faults_count(OS_FAULTS_MADVISE), 100 / 4ul, "it breathes");
 }
 
+Test(decay, a_thread_whose_clock_was_read_earlier_ends_nothing_early)
+{
+    init(DECAY_MS);
+    free_spans(2, 50);
+    pass(DECAY_MS / 8);
+    (void)ap__decay_step(now_ms - 1);
+    cr_assert_geq(dirty(), 90u);
+}
+
 /* --- spans in use --- */
 
 enum { SLOTS_64 = 1024, SPANS = 8 };
