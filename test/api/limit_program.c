@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * limit_program.c: the heap's limits, as a program meets them.
+ * Goal: beyond `limit` every kind of allocation fails with ENOMEM, what there is goes on working and what
+ * is freed can be had again; the resident size stays within it. Above `soft_limit`, from the option or
+ * from a control group, the program is told and unused memory goes at once. Method: one mode a run.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "entry_points.h"
+#include "expect.h"
+#include "support/process_view.h"
+
+#define MIB ((size_t)1 << 20)
+enum { BLOCKS_MAX = 1 << 17 };
+
+static unsigned char *blocks[BLOCKS_MAX];
+
+/* Fills blocks until there are no more. Returns how many there were. */
+static size_t exhaust(size_t size)
+{
+    size_t count = 0;
+    errno = 0;
+    while (count < BLOCKS_MAX && (blocks[count] = ap_malloc(size)) != NULL) {
+        memset(blocks[count], (int)count & 0xff, size);
+        count++;
+    }
+    expect(count < BLOCKS_MAX && errno == ENOMEM, "there is an end, with ENOMEM");
+    return count;
+}
+
+static void check_and_free(size_t size, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        expect(blocks[i][0] == (i & 0xff) && blocks[i][size - 1] == (i & 0xff), "contents");
+        ap_free(blocks[i]);
+    }
+}
+
+static void expect_refused(void)
+{
+    void *p = ap_malloc(16);
+    errno = 0;
+    expect(ap_malloc(10 * MIB) == NULL && errno == ENOMEM, "malloc");
+    errno = 0;
+    expect(ap_calloc(10, MIB) == NULL && errno == ENOMEM, "calloc");
+    errno = 0;
+    expect(ap_realloc(p, 10 * MIB) == NULL && errno == ENOMEM, "realloc");
+    errno = 0;
+    expect(ap_aligned_alloc(4096, 10 * MIB) == NULL && errno == ENOMEM, "aligned_alloc");
+    ap_free(p);
+}
+
+/* limit:64M */
+static void hard(void)
+{
+    static const size_t sizes[] = {1000, 40000, 300000, 5 * MIB};
+    size_t before = view_resident_bytes();
+    for (size_t round = 0; round < 3; round++) {
+        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+            size_t count = exhaust(sizes[i]);
+            expect(count * sizes[i] >= 48 * MIB && count * sizes[i] <= 64 * MIB,
+                   "nearly all of the limit can be used, each time anew");
+            expect_refused();
+            expect(view_resident_bytes() <= before + 72 * MIB, "resident: heap and its records");
+            check_and_free(sizes[i], count);
+        }
+    }
+}
+
+static atomic_int times_told;
+static _Atomic(size_t) limit_told;
+
+static void tell(void *context, size_t used_bytes, size_t limit_bytes)
+{
+    expect(context == &times_told, "the context");
+    expect(used_bytes > limit_bytes, "used and limit");
+    limit_told = limit_bytes;
+    times_told++;
+    ap_free(ap_malloc(100)); /* it may allocate */
+}
+
+static bool is_told(void)
+{
+    ap_free(ap_malloc(300000));
+    return times_told != 0;
+}
+
+static bool is_back(void)
+{
+    for (int i = 0; i < 32; i++) {
+        ap_free(ap_malloc(300000));
+    }
+    return view_resident_bytes() < 40 * MIB;
+}
+
+static void expect_pressure(size_t limit)
+{
+    ap_set_pressure_callback(tell, &times_told);
+    for (int i = 0; i < 60; i++) {
+        blocks[i] = memset(ap_malloc(MIB), 1, MIB);
+    }
+    expect(view_wait(is_told, 5000) >= 0, "the program is told");
+    expect(limit_told >= limit && limit_told <= limit + 8 * MIB, "which limit");
+    for (int i = 0; i < 60; i++) {
+        ap_free(blocks[i]);
+    }
+    expect(view_wait(is_back, 5000) >= 0, "unused memory goes, long before decay_ms is over");
+    expect(times_told == 1, "once");
+}
+
+/* soft_limit:20M,decay_ms:600000 */
+static void soft(void)
+{
+    expect_pressure(20 * MIB);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    expect(file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text), path);
+    (void)close(file);
+}
+
+/* cgroup_root:FOLDER,decay_ms:600000; the folder has files that allow 100 MiB, of which 50 are used. */
+static void group(const char *root)
+{
+    char path[512];
+    expect_pressure(45 * MIB);
+    (void)snprintf(path, sizeof path, "%s/sys/fs/cgroup/memory.max", root);
+    write_file(path, "max\n");
+    ap_update_limits();
+    times_told = 0;
+    for (int i = 0; i < 60; i++) {
+        blocks[i] = memset(ap_malloc(MIB), 1, MIB);
+    }
+    view_sleep_ms(200);
+    expect(!is_told(), "the limit is gone");
+}
+
+int main(int argc, char **argv)
+{
+    expect(argc >= 2, "a mode");
+    if (strcmp(argv[1], "hard") == 0) {
+        hard();
+    } else if (strcmp(argv[1], "soft") == 0) {
+        soft();
+    } else {
+        expect(argc == 3, "a folder");
+        group(argv[2]);
+    }
+    return 0;
+}
