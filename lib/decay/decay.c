@@ -216,7 +216,8 @@ void ap__decay_poll(void)
         return;
     }
     uint64_t now_ms = decay_ms == 0 ? 0 : ap__os_now_ms();
-    if (now_ms < atomic_load_explicit(&due_ms, memory_order_relaxed)) {
+    bool presses = ap__heap_limits_pressure() != AP__PRESSURE_NONE;
+    if (now_ms < atomic_load_explicit(&due_ms, memory_order_relaxed) && !presses) {
         return;
     }
     uint64_t step_ms = step_ms_of(AP__DIRTY_LONG);

@@ -18,6 +18,7 @@ enum {
     UNITS = 1 << 19, /* of 1 TiB; beyond, advice stays as it is */
     WITHOUT_MAX = 1 << 13,
     WORD_BITS = 64,
+    SKIP_MAX = 15, /* chunks that do without after slow ones */
 };
 #define UNIT_BYTES ((size_t)1 << UNIT_SHIFT)
 #define HEAP_BYTES_MIN ((size_t)64 << 20) /* smaller heaps do not ask */
@@ -25,15 +26,20 @@ enum {
 /* Set by init, constant afterwards. */
 static enum ap__pages wanted;
 static enum ap__huge_pages allowed;
+static uint64_t slow; /* microseconds */
+
+static unsigned skipped;        /* after the last slow one */
+static unsigned chunks_to_skip; /* of these */
 
 /* relaxed throughout: they decide how pages come, not what they hold. */
 static _Atomic(bool) is_asking;
 static _Atomic(uint64_t) without[UNITS / WORD_BITS];
 static _Atomic(unsigned) without_count;
 
-void ap__huge_pages_init(enum ap__pages pages)
+void ap__huge_pages_init(enum ap__pages pages, uint64_t slow_us)
 {
     wanted = pages;
+    slow = slow_us;
     /* Here, not at the growth that needs it: programs forbid themselves to open files later on. */
     allowed = pages == AP__PAGES_NEVER ? AP__HUGE_PAGES_NEVER : ap__os_huge_pages();
 }
@@ -48,13 +54,46 @@ static bool is_wanted(bool for_small, size_t heap_bytes)
     return for_small && allowed == AP__HUGE_PAGES_ADVISED && heap_bytes >= HEAP_BYTES_MIN;
 }
 
+/* Brings the first huge page of a chunk, which is about to be used, and looks at the clock. */
+static bool is_slow(uintptr_t start)
+{
+    uint64_t before = ap__os_now_us();
+    return ap__os_populate((void *)start, UNIT_BYTES) && ap__os_now_us() - before >= slow;
+}
+
+/* After a slow one, some chunks do without a trial. Under the page heap's lock, like all growth. */
+static bool is_skipped(void)
+{
+    bool skips = chunks_to_skip != 0;
+    chunks_to_skip -= skips;
+    return skips;
+}
+
+/* Asks, and takes it back if the first page was slow. */
+static bool ask(uintptr_t start, size_t bytes)
+{
+    if (!ap__os_advise_huge_pages((void *)start, bytes, true)) {
+        return false;
+    }
+    if (wanted == AP__PAGES_ALWAYS || !is_slow(start)) {
+        skipped = 0;
+        return true;
+    }
+    skipped = (unsigned)ap__min(2 * skipped + 1, SKIP_MAX);
+    chunks_to_skip = skipped;
+    return !ap__os_advise_huge_pages((void *)start, bytes, false);
+}
+
 void ap__huge_pages_advise_chunk(uintptr_t start, size_t bytes, bool for_small, size_t heap_bytes)
 {
-    bool whole = start % UNIT_BYTES == 0 && bytes % UNIT_BYTES == 0;
-    bool asks = is_wanted(for_small, heap_bytes);
-    if (whole && (asks || wanted == AP__PAGES_NEVER)) {
-        bool done = ap__os_advise_huge_pages((void *)start, bytes, asks);
-        atomic_store_explicit(&is_asking, done && asks, memory_order_relaxed);
+    if (start % UNIT_BYTES != 0 || bytes % UNIT_BYTES != 0) {
+        return;
+    }
+    if (wanted == AP__PAGES_NEVER) {
+        (void)ap__os_advise_huge_pages((void *)start, bytes, false);
+    } else if (is_wanted(for_small, heap_bytes)) {
+        bool asks = !is_skipped() && ask(start, bytes);
+        atomic_store_explicit(&is_asking, asks, memory_order_relaxed);
     }
 }
 

@@ -35,7 +35,7 @@ static bool environment_read; /* under `lock`, then the constructor only */
 static void apply_limits(void)
 {
     ap__cache_limits_init(ap__options.cache_thread, ap__options.cache_total);
-    ap__huge_pages_init((enum ap__pages)ap__options.thp);
+    ap__huge_pages_init((enum ap__pages)ap__options.thp, AP__HUGE_PAGE_SLOW_US);
     ap__central_init(ap__options.populate != 0);
     ap__decay_init(ap__options.decay_ms);
     ap__soft_limit_init();

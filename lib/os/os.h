@@ -72,7 +72,8 @@ unsigned ap__os_cpu_count(void);
 /* The processor this thread runs on at the moment; a hint, 0 where unknown. */
 unsigned ap__os_current_cpu(void);
 
-/* Milliseconds of a clock that only goes forward. No system call, as a rule. */
+/* Microseconds and milliseconds of a clock that only goes forward. No system call, as a rule. */
+uint64_t ap__os_now_us(void);
 uint64_t ap__os_now_ms(void);
 
 /* 64 bits nobody outside can know. Never blocks, never fails (falls back on AT_RANDOM and clocks). */

@@ -54,13 +54,18 @@ enum ap__huge_pages ap__os_huge_pages(void)
                                                : AP__HUGE_PAGES_NEVER;
 }
 
-uint64_t ap__os_now_ms(void)
+uint64_t ap__os_now_us(void)
 {
     int saved_errno = errno;
     struct timespec now = {0, 0};
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     errno = saved_errno;
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+uint64_t ap__os_now_ms(void)
+{
+    return ap__os_now_us() / 1000;
 }
 
 uint64_t ap__os_seed(void)
