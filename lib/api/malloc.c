@@ -57,7 +57,10 @@ void *ap__malloc_slow(size_t size)
 {
     void *p;
     if (size <= AP_SMALL_SIZE_MAX) {
-        p = take_small(ap__class_of_size(size));
+        unsigned size_class = ap__class_of_size(size);
+        /* Sizes beyond the tables have their hits here. */
+        p = size > AP_COARSE_SIZE_MAX ? ap__pop_inline(size_class) : NULL;
+        p = p != NULL ? p : take_small(size_class);
     } else if (size > AP__LARGE_SIZE_MAX) {
         p = NULL;
     } else {
