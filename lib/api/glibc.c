@@ -40,7 +40,7 @@ size_t ap__trim(void)
     ap__thread_idle();
     drain_transfer_caches();
     size_t purged = 0;
-    bool pending;
+    bool pending = false;
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         purged += ap__central_purge(c, 0, 0, &pending);
     }

@@ -140,7 +140,7 @@ static int64_t step_looks(uint64_t now_ms)
 /* Everything, now. */
 static size_t give_back_at_once(void)
 {
-    bool more;
+    bool more = false;
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         (void)ap__central_purge(c, 0, 0, &more);
     }

@@ -473,15 +473,24 @@ void ap__page_heap_give(struct ap__span *span)
     ap__bell_ring(&ap__heap_bell);
 }
 
+/* Whether the span still is what the caller took it for. Another thread may have freed the object since: an
+ * error of the program, but no reason to damage the heap. */
+static bool is_large_locked(const struct ap__span *span, bool has_length)
+{
+    return span->state == AP__SPAN_LARGE && has_length;
+}
+
 bool ap__page_heap_extend(struct ap__span *span, size_t granules)
 {
-    AP_ASSERT(span->state == AP__SPAN_LARGE && granules > span->granules);
     if (span->outside) {
         return false;
     }
     ap__lock_take(&lock);
     size_t more = granules - span->granules;
-    struct ap__span *after = free_span_at(first_granule_of(span) + span->granules);
+    struct ap__span *after = NULL;
+    if (is_large_locked(span, granules > span->granules)) {
+        after = free_span_at(first_granule_of(span) + span->granules);
+    }
     bool fits = after != NULL && after->granules >= more && is_allowed_locked(more);
     if (fits) {
         remove_free_locked(after);
@@ -503,14 +512,17 @@ bool ap__page_heap_extend(struct ap__span *span, size_t granules)
 
 bool ap__page_heap_shorten(struct ap__span *span, size_t granules)
 {
-    AP_ASSERT(span->state == AP__SPAN_LARGE && granules < span->granules && granules != 0);
+    AP_ASSERT(granules != 0);
     if (span->outside) {
         return false;
     }
     ap__lock_take(&lock);
     size_t first = first_granule_of(span) + granules;
     size_t less = span->granules - granules;
-    struct ap__span *tail = new_span_locked(first, less);
+    struct ap__span *tail = NULL;
+    if (is_large_locked(span, granules < span->granules)) {
+        tail = new_span_locked(first, less);
+    }
     if (tail != NULL) {
         span->granules = granules;
         large_granules -= less;

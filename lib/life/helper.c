@@ -45,6 +45,7 @@ enum state {
     RUNNING,
     STOPPING, /* the last thread waits for the helper's end */
     LEFT,     /* the helper ends by itself, and waits to be joined */
+    EXITING,  /* the process ends, and the helper with it */
 };
 static _Atomic(int) state;
 
@@ -157,15 +158,34 @@ static bool become_owner(int from, enum state to)
                                                    memory_order_relaxed);
 }
 
+/* A helper that has left is gone for good once it is joined. */
+static void join_left(void)
+{
+    int saved_errno = errno;
+    if (syscall(SYS_getpid) == process && become_owner(LEFT, STARTING)) {
+        (void)pthread_join(helper, NULL);
+        atomic_store_explicit(&state, NONE, memory_order_release);
+    }
+    errno = saved_errno;
+}
+
+/* So that tools which count threads at the end find none unaccounted for. A helper at work goes down with
+ * the process. */
+__attribute__((destructor)) static void account_for_at_exit(void)
+{
+    join_left();
+    if (syscall(SYS_getpid) == process && become_owner(RUNNING, EXITING)) {
+        (void)pthread_detach(helper);
+    }
+}
+
 static void start(void)
 {
     /* Memory may be shared with another process (vfork, CLONE_VM), which cannot have our thread. */
     if (syscall(SYS_getpid) != process) {
         return;
     }
-    if (become_owner(LEFT, STARTING)) {
-        (void)pthread_join(helper, NULL);
-    } else if (!become_owner(NONE, STARTING)) {
+    if (!become_owner(NONE, STARTING)) {
         return;
     }
     set_next_start();
@@ -179,8 +199,10 @@ void ap__helper_consider(void)
 {
     /* relaxed: start() looks again. */
     int now = atomic_load_explicit(&state, memory_order_relaxed);
-    if (AP_LIKELY(now == RUNNING || now == FORBIDDEN) || ap__thread_count() < THREADS_MIN ||
-        ap__lock_is_at_work()) {
+    if (AP_UNLIKELY(now == LEFT) && !ap__lock_is_at_work()) {
+        join_left();
+    }
+    if (AP_LIKELY(now != NONE) || ap__thread_count() < THREADS_MIN || ap__lock_is_at_work()) {
         return;
     }
     unsigned left = atomic_load_explicit(&events_left, memory_order_relaxed);
