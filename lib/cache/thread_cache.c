@@ -69,6 +69,11 @@ void ap__thread_cache_init(struct ap__thread_cache *cache)
     }
 }
 
+bool ap__thread_cache_is_shared(void)
+{
+    return atomic_load_explicit(&is_shared, memory_order_relaxed);
+}
+
 /* ------------------------------------------------------------ the fold */
 
 static void unfold(struct ap__free_list_info *info)
@@ -173,8 +178,7 @@ static void give_back(struct ap__thread_cache *cache, unsigned size_class, void 
                       unsigned count, const char *function)
 {
     unsigned kept = 0;
-    if (ap__size_class[size_class].size <= TRANSFER_SIZE_MAX &&
-        atomic_load_explicit(&is_shared, memory_order_relaxed)) {
+    if (ap__size_class[size_class].size <= TRANSFER_SIZE_MAX && ap__thread_cache_is_shared()) {
         kept = (unsigned)ap__min(ap__transfer_room(size_class), count);
     }
     if (kept != 0) {

@@ -38,6 +38,9 @@ extern AP_HIDDEN ap__slot ap__free_list_none;
 /* There is a second cache from now on: blocks given back pass through the transfer cache. */
 void ap__thread_cache_share(void);
 
+/* Whether there ever was one. */
+bool ap__thread_cache_is_shared(void);
+
 /* Makes a zeroed record an empty cache. */
 void ap__thread_cache_init(struct ap__thread_cache *cache);
 

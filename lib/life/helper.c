@@ -2,7 +2,7 @@
 /*
  * helper.c: start, sleep, end.
  *
- * Start: on a slow path of a program's thread, once the process has two caches and has been through some
+ * Start: on a slow path of a program's thread, once the process is threaded and has been through some
  * slow paths since: threads that come and go at start-up are not worth another one. pthread_create()
  * allocates, through us: the thread has its cache by then and holds none of our locks.
  *
@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/prctl.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,6 +54,7 @@ static _Atomic(int) state;
 static _Atomic(unsigned) events_left = EVENTS_BEFORE_START;
 static unsigned events_before_start = EVENTS_BEFORE_START; /* of the state's owner */
 
+static bool is_forked_child;      /* libc may not have noticed that it is single-threaded */
 static pid_t process;             /* whose thread the helper is */
 static pthread_t helper;          /* of the state's owner */
 static struct ap__bell stop_bell; /* cuts timed sleeps short */
@@ -73,13 +75,24 @@ static void sleep_at_most(int64_t ms)
     }
 }
 
+/*
+ * Whether the process has other threads than this, as far as can be told without asking the kernel: two
+ * that allocate; or one, beside threads that never did (a server whose background threads only wait).
+ */
+static bool is_threaded(void)
+{
+    if (ap__thread_cache_is_shared()) {
+        return ap__thread_count() >= THREADS_MIN;
+    }
+    return __libc_single_threaded == 0 && !is_forked_child;
+}
+
 /* `true`: the process has one thread again, which decays for itself from now on. */
 static bool has_left(void)
 {
     int running = RUNNING;
-    if (ap__thread_count() >= THREADS_MIN ||
-        !atomic_compare_exchange_strong_explicit(&state, &running, LEFT, memory_order_acq_rel,
-                                                 memory_order_relaxed)) {
+    if (is_threaded() || !atomic_compare_exchange_strong_explicit(
+                             &state, &running, LEFT, memory_order_acq_rel, memory_order_relaxed)) {
         return false;
     }
     ap__decay_set_helped(false);
@@ -202,7 +215,7 @@ void ap__helper_consider(void)
     if (AP_UNLIKELY(now == LEFT) && !ap__lock_is_at_work()) {
         join_left();
     }
-    if (AP_LIKELY(now != NONE) || ap__thread_count() < THREADS_MIN || ap__lock_is_at_work()) {
+    if (AP_LIKELY(now != NONE) || !is_threaded() || ap__lock_is_at_work()) {
         return;
     }
     unsigned left = atomic_load_explicit(&events_left, memory_order_relaxed);
@@ -241,6 +254,7 @@ void ap__helper_allow(bool allowed)
 
 void ap__helper_after_fork_in_child(void)
 {
+    is_forked_child = true;
     process = (pid_t)syscall(SYS_getpid);
     ap__heap_bell = (struct ap__bell){0};
     stop_bell = (struct ap__bell){0};

@@ -2,7 +2,7 @@
 /*
  * helper.h: the thread that gives memory back while the program does something else, or nothing.
  *
- * Does: starts when a process has two threads that allocate, so that a program of one thread stays one;
+ * Does: starts when a process has threads of its own, so that a program of one thread stays one;
  * sleeps without a timeout when nothing is left to do; ends with the threads it works for. Does not:
  * allocate, hold a lock while it sleeps, or take signals.
  * Where it is refused (by limits, by a sandbox) or not wanted (`helper:false`), memory goes back on the

@@ -44,9 +44,9 @@ Test(helper, it_comes_when_a_second_thread_allocates)
     expect_success("comes_with_threads", DECAY);
 }
 
-Test(helper, it_does_not_come_for_threads_that_allocate_nothing)
+Test(helper, it_comes_where_other_threads_only_wait)
 {
-    expect_success("never_comes_for_one_user", DECAY);
+    expect_success("comes_for_one_user", DECAY);
 }
 
 Test(helper, it_never_comes_when_it_is_not_wanted_or_of_no_use)
