@@ -120,10 +120,11 @@ static void arm(struct contest *contest, uintptr_t address)
         atomic_store(&contest->phase, IDLE);
         return;
     }
-    atomic_store(&contest->joined, 0);
     atomic_store(&contest->finished, 0);
     atomic_store(&contest->wins, 0);
     atomic_store(&contest->phase, ARMED);
+    /* Last: it is what lets threads in, also one that has been asleep since it saw the last contest. */
+    atomic_store(&contest->joined, 0);
 }
 
 static void join(struct contest *contest, uintptr_t address)
