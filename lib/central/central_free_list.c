@@ -235,7 +235,7 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
                 fresh = span;
             }
         }
-        central->drained -= span->slots.free_slots == info->slots;
+        central->drained -= is_drained(span);
         note_claim(span);
         got += ap__slot_map_claim(span, info->size, blocks + got, count - got);
         relist(central, span);
@@ -255,7 +255,7 @@ static unsigned take_lines_locked(struct central *central, unsigned size_class, 
     const struct ap__size_class *info = &ap__size_class[size_class];
     for (uint32_t left = central->occupied; left != 0; left &= left - 1) {
         struct ap__span *span = central->buckets[ap__lowest_bit(left)];
-        bool was_drained = span->slots.free_slots == info->slots;
+        bool was_drained = is_drained(span);
         unsigned got = ap__slot_map_claim_lines(span, info, blocks, count);
         if (got != 0) {
             note_claim(span);
@@ -396,14 +396,8 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
 
 bool ap__central_is_slot(unsigned size_class, const void *p)
 {
-    const struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
-    if (span == NULL || span->state != AP__SPAN_SMALL || span->size_class != size_class) {
-        return false;
-    }
-    const struct ap__size_class *info = &ap__size_class[size_class];
-    size_t offset = (uintptr_t)p - span->start;
-    unsigned slot = ap__slot_of_offset(info, offset);
-    return slot < info->slots && slot * (size_t)info->size == offset;
+    struct finder finder;
+    return find_span(&finder, size_class, p) && find_slot(&finder, &ap__size_class[size_class], p);
 }
 
 void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned count,

@@ -43,8 +43,8 @@ struct transfer {
     /* Blocks to hold at most now; written under `lock`. 0: no array yet. */
     _Atomic(unsigned) limit;
     uintptr_t giver; /* the last thread that gave; under `lock` */
-    unsigned
-        unused; /* blocks at the bottom that nobody has wanted since the last look; under `lock` */
+    /* Blocks at the bottom that nobody has wanted since the last look; under `lock`. */
+    unsigned unused;
 } AP_CACHE_ALIGNED;
 
 /* Its address tells threads apart. */

@@ -16,9 +16,9 @@
 enum { AP_CURVE_STEPS = 16 };
 
 struct ap__curve {
-    size_t added
-        [AP_CURVE_STEPS]; /* bytes that became unused in each of the last steps; newest first */
-    size_t left_bytes;    /* unused after the last step */
+    /* Bytes that became unused in each of the last steps; newest first. */
+    size_t added[AP_CURVE_STEPS];
+    size_t left_bytes; /* unused after the last step */
 };
 
 /*

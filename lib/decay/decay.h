@@ -23,7 +23,7 @@ void ap__decay_init(uint64_t decay_ms);
 /*
  * Gives back what is due at `now_ms` (of a clock that does not go backwards). Returns the milliseconds
  * until there may be more to do; -1: nothing is left to do, until something becomes unused.
- * One thread at a time does the work; any other that calls meanwhile has nothing to do.
+ * One thread at a time does the work; any other that calls meanwhile leaves word that once more is wanted.
  */
 int64_t ap__decay_step(uint64_t now_ms);
 

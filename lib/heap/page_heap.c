@@ -3,9 +3,10 @@
  * page_heap.c: spans: taken by best fit, split, coalesced, grown, purged.
  *
  * A free span is in the tree of free_spans.c; if some of its memory is dirty (may be resident) it is
- * also on a dirty list, newest first: one for short spans, one for long ones, which decay faster. Both ends of every span are in the span map, so a span finds
- * its neighbours with one load each. Whether a granule is known to be zero is a byte in the clean
- * map; it survives coalescing and splitting, because it belongs to the granule.
+ * also on a dirty list, newest first: one for short spans, one for long ones, which decay faster. Both
+ * ends of every span are in the span map, so a span finds its neighbours with one load each. Whether a
+ * granule is known to be zero is a byte in the clean map; it survives coalescing and splitting,
+ * because it belongs to the granule.
  *
  * Growth: chunks of 2 MiB at least and an eighth of the heap at most, so that the number of
  * mprotect() calls is logarithmic; if that much is refused, just what is needed.

@@ -164,10 +164,12 @@ static void set_next_start(void)
     }
 }
 
-/* Becomes the owner of `helper`, if the state is `from`. */
+/* Becomes the owner of `helper`, if the state is `from`. Not in another process that shares our memory (vfork,
+ * CLONE_VM): it can neither have our thread nor join it. */
 static bool become_owner(int from, enum state to)
 {
-    return atomic_compare_exchange_strong_explicit(&state, &from, to, memory_order_seq_cst,
+    return syscall(SYS_getpid) == process &&
+           atomic_compare_exchange_strong_explicit(&state, &from, to, memory_order_seq_cst,
                                                    memory_order_relaxed);
 }
 
@@ -175,7 +177,7 @@ static bool become_owner(int from, enum state to)
 static void join_left(void)
 {
     int saved_errno = errno;
-    if (syscall(SYS_getpid) == process && become_owner(LEFT, STARTING)) {
+    if (become_owner(LEFT, STARTING)) {
         (void)pthread_join(helper, NULL);
         atomic_store_explicit(&state, NONE, memory_order_release);
     }
@@ -187,17 +189,13 @@ static void join_left(void)
 __attribute__((destructor)) static void account_for_at_exit(void)
 {
     join_left();
-    if (syscall(SYS_getpid) == process && become_owner(RUNNING, EXITING)) {
+    if (become_owner(RUNNING, EXITING)) {
         (void)pthread_detach(helper);
     }
 }
 
 static void start(void)
 {
-    /* Memory may be shared with another process (vfork, CLONE_VM), which cannot have our thread. */
-    if (syscall(SYS_getpid) != process) {
-        return;
-    }
     if (!become_owner(NONE, STARTING)) {
         return;
     }
@@ -231,9 +229,6 @@ void ap__helper_consider(void)
 /* By the last thread with a cache, at its end. */
 static void stop(void)
 {
-    if (syscall(SYS_getpid) != process) {
-        return;
-    }
     if (become_owner(RUNNING, STOPPING)) {
         ap__bell_wake(&stop_bell);
         ap__bell_wake(&ap__heap_bell);
