@@ -129,8 +129,11 @@ static unsigned leave(struct ap__thread_cache *cache)
 {
     ap__thread_cache_current = &no_cache;
     own = NULL;
-    ap__thread_cache_empty(cache);
-    give_record(cache);
+    if (!cache
+             ->at_work) { /* else: cancelled asynchronously in there; nothing in it can be relied on */
+        ap__thread_cache_empty(cache);
+        give_record(cache);
+    }
     return atomic_fetch_sub_explicit(&count, counts, memory_order_acq_rel) - counts;
 }
 

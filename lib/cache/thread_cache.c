@@ -315,7 +315,20 @@ static unsigned next_refill(struct ap__thread_cache *cache, unsigned size_class)
     return (unsigned)ap__min(wanted, info->capacity + 1u);
 }
 
-void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_class)
+static void begin_work(struct ap__thread_cache *cache)
+{
+    if (AP_UNLIKELY(cache->at_work)) {
+        ap__reentered();
+    }
+    cache->at_work = true;
+}
+
+static void end_work(struct ap__thread_cache *cache)
+{
+    cache->at_work = false;
+}
+
+static void *refill(struct ap__thread_cache *cache, unsigned size_class)
 {
     struct ap__free_list *list = &cache->lists[size_class];
     struct ap__free_list_info *info = &cache->infos[size_class];
@@ -339,6 +352,14 @@ void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_clas
     return blocks[got - 1];
 }
 
+void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_class)
+{
+    begin_work(cache);
+    void *p = refill(cache, size_class);
+    end_work(cache);
+    return p;
+}
+
 /* A thread that only frees has no use for more blocks than it gives back at a time. */
 static unsigned most_useful(const struct ap__free_list_info *info, unsigned size_class)
 {
@@ -351,8 +372,8 @@ static unsigned count_to_flush(const struct ap__free_list_info *info)
     return info->refill == 0 ? info->capacity : (info->capacity + 1u) / 2;
 }
 
-void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
-                               const char *function)
+static void overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
+                     const char *function)
 {
     struct ap__free_list *list = &cache->lists[size_class];
     struct ap__free_list_info *info = &cache->infos[size_class];
@@ -369,8 +390,17 @@ void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_cla
     push(list, p);
 }
 
+void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
+                               const char *function)
+{
+    begin_work(cache);
+    overflow(cache, size_class, p, function);
+    end_work(cache);
+}
+
 void ap__thread_cache_empty(struct ap__thread_cache *cache)
 {
+    begin_work(cache);
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         struct ap__free_list_info *info = &cache->infos[c];
         ap__slot *bottom = bottom_of(info);
@@ -390,6 +420,7 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
     ap__cache_limits_release(cache->granted_bytes);
     cache->granted_bytes = 0;
     cache->capacity_bytes = 0;
+    end_work(cache);
 }
 
 size_t ap__thread_cache_count(const struct ap__thread_cache *cache, unsigned size_class)

@@ -7,6 +7,8 @@
  * Callers: the owner, holding no lock; what others may call says so.
  * Invariants: blocks in a list <= its capacity; the sum over lists of capacity * size <=
  * AP_CACHE_FREE_BYTES + granted_bytes; a list without an array has capacity 0.
+ * A signal handler that has interrupted a slow path and calls another one is reported, and the process
+ * ends: what it would find is half of a change.
  */
 #ifndef AP_CACHE_THREAD_CACHE_H
 #define AP_CACHE_THREAD_CACHE_H
@@ -21,6 +23,8 @@ struct ap__thread_cache {
     size_t granted_bytes;  /* by cache_limits; owner */
     unsigned slow_events;  /* since the last visit of all lists; owner */
     bool exit_armed;       /* the thread's exit will be noticed; owner */
+    /* Its slow paths are under way. Volatile: signal handlers of the owner's read it, too. */
+    volatile bool at_work;
     /* Registry (thread.c). `next` never changes once set: observers walk it without a lock. */
     struct ap__thread_cache *next;
     struct ap__thread_cache *next_vacant; /* under the registry's lock */

@@ -24,3 +24,11 @@ void ap__check_failed(const char *text, const char *file, int line)
     ap__os_write_stderr(f.buffer, f.length);
     abort();
 }
+
+void ap__reentered(void)
+{
+    static const char text[] = "apmalloc: called by a signal handler that had interrupted the "
+                               "allocator: no malloc() is safe there\n";
+    ap__os_write_stderr(text, sizeof text - 1);
+    abort();
+}

@@ -20,6 +20,9 @@
 /* Writes "apmalloc: internal error: TEXT (FILE:LINE)" and aborts. */
 AP_NORETURN AP_COLD void ap__check_failed(const char *text, const char *file, int line);
 
+/* A signal handler has interrupted the allocator and called it again: says so and aborts. */
+AP_NORETURN AP_COLD void ap__reentered(void);
+
 #define AP_CHECK(condition, text)                                                                  \
     do {                                                                                           \
         if (AP_UNLIKELY(!(condition))) {                                                           \
