@@ -9,8 +9,8 @@
 
 #include "api/fast_path.h"
 #include "api/malloc.h"
+#include "base/bits.h"
 #include "large/large.h"
-#include "life/init.h"
 #include "os/os.h"
 
 void *ap__aligned(size_t alignment, size_t size)
@@ -21,10 +21,9 @@ void *ap__aligned(size_t alignment, size_t size)
     unsigned size_class = ap__class_of_aligned(alignment, size);
     if (size_class != 0) {
         void *p = ap__pop_inline(size_class);
-        return AP_LIKELY(p != NULL) ? p : ap__take_small_quiet(size_class);
+        return AP_LIKELY(p != NULL) ? p : ap__take_quiet(alignment, size, size_class);
     }
-    ap__life_init();
-    return ap__large_take(ap__max(size, 1), alignment, false);
+    return ap__take_large(alignment, ap__max(size, 1), false);
 }
 
 static void *aligned_or_no_memory(size_t alignment, size_t size)

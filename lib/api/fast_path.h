@@ -12,7 +12,7 @@
  *
  * Neither touches the block: one that lies in no cache any more is not fetched just to be put on a list.
  * Refused, because of that fetch: a mark in the block's first word by which every double free is
- * seen at once (up to 1.9 times the time on cold blocks; option `hardened` has it, on the slow paths).
+ * seen at once (up to 1.9 times the time on cold blocks; option `hardened` finds them, on slow paths).
  */
 #ifndef AP_API_FAST_PATH_H
 #define AP_API_FAST_PATH_H
@@ -23,8 +23,10 @@
 
 /* api/malloc.c; `function` is the entry point's name, for reports. */
 AP_COLD void *ap__malloc_slow(size_t size);
-AP_COLD void *ap__take_small_quiet(unsigned size_class); /* leaves errno alone */
 AP_COLD void ap__free_slow(void *p, const char *function);
+AP_COLD void ap__delete_slow(void *p, size_t size, const char *function);
+/* A small block, where the hit path has none; leaves errno alone. */
+AP_COLD void *ap__take_quiet(size_t alignment, size_t size, unsigned size_class);
 
 /* A block from this thread's list; NULL if that is empty. */
 static AP_ALWAYS_INLINE void *ap__pop_inline(size_t size_class)
@@ -52,14 +54,14 @@ static AP_ALWAYS_INLINE void *ap__malloc_inline(size_t size)
     return AP_LIKELY(p != NULL) ? p : ap__malloc_slow(size);
 }
 
-static AP_ALWAYS_INLINE void ap__free_inline(void *p, const char *function)
+/* `false`: that is for a slow path. */
+static AP_ALWAYS_INLINE bool ap__push_inline(void *p)
 {
     uintptr_t base = ap__region_base();
     uintptr_t offset = (uintptr_t)p - base;
     uintptr_t offset_16 = offset >> 4 | offset << 60; /* a rotation */
     if (AP_UNLIKELY(offset_16 >= ap__region_limit_16())) {
-        ap__free_slow(p, function);
-        return;
+        return false;
     }
     /* relaxed, as ap__region_class_of(); the map starts at the base, which is in a register. */
     size_t size_class = atomic_load_explicit((_Atomic(uint8_t) *)base +
@@ -68,11 +70,26 @@ static AP_ALWAYS_INLINE void ap__free_inline(void *p, const char *function)
     struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
     ap__slot *top = ap__free_list_top(list);
     if (AP_UNLIKELY(top == list->full) || AP_UNLIKELY(ap__slot_load_own(top) == p)) {
-        ap__free_slow(p, function);
-        return;
+        return false;
     }
     ap__slot_store(top + 1, p);
     ap__free_list_set_top(list, top + 1);
+    return true;
+}
+
+static AP_ALWAYS_INLINE void ap__free_inline(void *p, const char *function)
+{
+    if (AP_UNLIKELY(!ap__push_inline(p))) {
+        ap__free_slow(p, function);
+    }
+}
+
+/* With the size that the program says; looked at where all calls are slow. */
+static AP_ALWAYS_INLINE void ap__delete_inline(void *p, size_t size, const char *function)
+{
+    if (AP_UNLIKELY(!ap__push_inline(p))) {
+        ap__delete_slow(p, size, function);
+    }
 }
 
 #endif

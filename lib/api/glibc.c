@@ -11,6 +11,7 @@
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "config/options.h"
+#include "hardened/hardened.h"
 #include "heap/page_heap.h"
 #include "life/init.h"
 #include "observe/stats_print.h"
@@ -37,6 +38,7 @@ static void drain_transfer_caches(void)
 
 size_t ap__trim(void)
 {
+    (void)ap__hardened_flush(ap__thread_cache_or_null());
     ap__thread_idle();
     drain_transfer_caches();
     size_t purged = 0;

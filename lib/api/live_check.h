@@ -1,26 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * live_check.h: whether a small block that the program passes in is live, not free already.
+ * live_check.h: whether a small block that the program passes in is the one freed last.
  *
- * Does: finds the block that was freed last by its place on the list; with option `hardened`, every
- * free block by a mark. Does not: look at large objects (their table knows) or report anything else.
- *
- * The mark. With `hardened`, a free block holds the region's address in its first word: free writes
- * it, malloc clears it. A block that holds it when it is passed in is looked for in all caches and in
- * its span's bitmap, and only then called free: a mark alone decides nothing, so a program that
- * happens to hold the same word there loses a search, nothing else, and a forged mark gains nothing.
- * Callers: any thread, holding no lock.
+ * All that a look at the caches can tell without a search. Other double frees are found by the spans'
+ * bitmaps when their batch is returned, or, with option `hardened`, at once (hardened/).
  */
 #ifndef AP_API_LIVE_CHECK_H
 #define AP_API_LIVE_CHECK_H
 
-#include "config/options.h"
+#include "cache/thread.h"
+#include "guard/misuse.h"
 
-/* Ends the process, as a double free in `function`, if the block is found to be free. */
-void ap__check_live(unsigned size_class, const void *p, const char *function);
-
-/* Writes and clears the mark; NULL is passed through. */
-void *ap__mark_free(void *p);
-void *ap__mark_live(void *p);
+/* Ends the process, as a double free in `function`, if this thread freed the block last of its class. */
+static inline void ap__check_live(unsigned size_class, const void *p, const char *function)
+{
+    const struct ap__thread_cache *cache = ap__thread_cache_or_null();
+    if (AP_UNLIKELY(cache != NULL &&
+                    ap__slot_load(ap__free_list_top(&cache->lists[size_class])) == p)) {
+        ap__misuse(function, p, AP__MISUSE_DOUBLE_FREE);
+    }
+}
 
 #endif

@@ -16,6 +16,8 @@
 #include "config/options.h"
 #include "decay/decay.h"
 #include "guard/misuse.h"
+#include "hardened/hardened.h"
+#include "hardened/sampled.h"
 #include "heap/page_heap.h"
 #include "large/large.h"
 #include "life/init.h"
@@ -26,46 +28,76 @@ void *ap__no_memory(void)
     return NULL;
 }
 
-/* A small block when the hit path has none. */
-static void *take_small(unsigned size_class)
+/* A block when the hit path has none, and pages of their own are for none of the thread's. */
+static void *take_plain(struct ap__thread_cache *cache, unsigned size_class)
 {
-    struct ap__thread_cache *cache = ap__life_enter();
     void *p = NULL;
     if (AP_UNLIKELY(cache == NULL)) {
-        return ap__central_take(size_class, &p, 1) == 1 ? ap__mark_live(p) : NULL;
+        return ap__central_take(size_class, &p, 1) == 1 ? p : NULL;
     }
     struct ap__free_list *list = &cache->lists[size_class];
     ap__slot *top = ap__free_list_top(list);
     p = ap__slot_load(top);
     if (p != NULL) {
         ap__free_list_set_top(list, top - 1);
-    } else {
-        p = ap__thread_cache_refill(cache, size_class);
+        return p;
     }
-    return ap__mark_live(p);
+    return ap__thread_cache_refill(cache, size_class);
 }
 
-void *ap__take_small_quiet(unsigned size_class)
+/* How many allocations the caller stands for: in the mean, as many as the cache gets blocks at a time. */
+static uint64_t allocations_by_now(const struct ap__thread_cache *cache)
+{
+    if (ap__options.hardened != 0 || cache == NULL) {
+        return 1;
+    }
+    uint64_t refills = atomic_load_explicit(&cache->refills, memory_order_relaxed);
+    return refills == 0 ? 1
+                        : atomic_load_explicit(&cache->blocks_in, memory_order_relaxed) / refills;
+}
+
+void *ap__take_large(size_t alignment, size_t size, bool zeroed)
+{
+    ap__life_init();
+    return AP_UNLIKELY(ap__options.hardened != 0)
+               ? ap__hardened_take(ap__thread_cache_or_null(), alignment, size)
+               : ap__large_take(size, alignment, zeroed);
+}
+
+/* Small blocks that no hit path has, and with `hardened` all. NULL: no memory. */
+static void *take_slow(size_t alignment, size_t size, unsigned size_class)
+{
+    struct ap__thread_cache *cache = ap__life_enter();
+    if (AP_UNLIKELY(ap__sampled_is_on()) && ap__sampled_is_due(allocations_by_now(cache))) {
+        void *p = ap__sampled_take(alignment, size);
+        if (p != NULL) {
+            return p;
+        }
+    }
+    if (AP_UNLIKELY(ap__options.hardened != 0)) {
+        return ap__hardened_take(cache, alignment, size);
+    }
+    return take_plain(cache, size_class);
+}
+
+void *ap__take_quiet(size_t alignment, size_t size, unsigned size_class)
 {
     int saved_errno = errno;
-    void *p = take_small(size_class);
+    void *p = take_slow(alignment, size, size_class);
     errno = saved_errno;
     return p;
 }
 
 void *ap__malloc_slow(size_t size)
 {
-    void *p;
+    void *p = NULL;
     if (size <= AP_SMALL_SIZE_MAX) {
         unsigned size_class = ap__class_of_size(size);
         /* Sizes beyond the tables have their hits here. */
         p = size > AP_COARSE_SIZE_MAX ? ap__pop_inline(size_class) : NULL;
-        p = p != NULL ? p : take_small(size_class);
-    } else if (size > AP__LARGE_SIZE_MAX) {
-        p = NULL;
-    } else {
-        ap__life_init();
-        p = ap__large_take(size, AP_MIN_ALIGNMENT, false);
+        p = p != NULL ? p : take_slow(AP_MIN_ALIGNMENT, size, size_class);
+    } else if (size <= AP__LARGE_SIZE_MAX) {
+        p = ap__take_large(AP_MIN_ALIGNMENT, size, false);
     }
     return AP_LIKELY(p != NULL) ? p : ap__no_memory();
 }
@@ -83,23 +115,11 @@ void *ap__calloc(size_t count, size_t size)
     if (bytes > AP__LARGE_SIZE_MAX) {
         return ap__no_memory();
     }
-    ap__life_init();
-    void *p = ap__large_take(bytes, AP_MIN_ALIGNMENT, true);
+    void *p = ap__take_large(AP_MIN_ALIGNMENT, bytes, true);
     return p == NULL ? ap__no_memory() : p;
 }
 
 /* ------------------------------------------------------------ what a pointer is */
-
-/* The class of the small block that `p` could be, 0 for none. */
-static unsigned small_class_of(const void *p)
-{
-    uintptr_t address = (uintptr_t)p;
-    if (ap__region_contains(address)) {
-        return ap__region_class_of(ap__region_granule_of(address));
-    }
-    const struct ap__span *span = ap__page_heap_span_of(address);
-    return span != NULL && span->state == AP__SPAN_SMALL ? span->size_class : 0;
-}
 
 /* Why a pointer that is neither a small block nor a live large object is none. */
 AP_NORETURN AP_COLD static void report_no_block(const void *p, const char *function)
@@ -120,10 +140,31 @@ static void check_aligned(const void *p, const char *function)
     }
 }
 
+bool ap__is_exact(const void *p)
+{
+    return ap__options.hardened != 0 || ap__sampled_contains(p);
+}
+
+/* The size of a block that is exactly as long as the program asked. */
+static size_t exact_size(const void *p, const char *function)
+{
+    size_t size;
+    if (ap__sampled_contains(p)) {
+        return ap__sampled_size(p, function);
+    }
+    if (!ap__hardened_size(p, &size, function)) {
+        report_no_block(p, function);
+    }
+    return size;
+}
+
 struct ap__block ap__block_at(const void *p, const char *function)
 {
     check_aligned(p, function);
-    unsigned size_class = small_class_of(p);
+    if (AP_UNLIKELY(ap__is_exact(p))) {
+        return (struct ap__block){exact_size(p, function), 0};
+    }
+    unsigned size_class = ap__page_heap_class_of(p);
     if (size_class != 0) {
         if (AP_UNLIKELY(!ap__central_is_slot(size_class, p))) {
             ap__misuse(function, p, AP__MISUSE_INTERIOR);
@@ -144,11 +185,31 @@ static void free_small(unsigned size_class, void *p, const char *function)
 {
     ap__check_live(size_class, p, function);
     struct ap__thread_cache *cache = ap__life_enter_to_free();
-    (void)ap__mark_free(p);
     if (AP_UNLIKELY(cache == NULL)) {
         ap__central_give(size_class, &p, 1, function);
     } else {
         ap__thread_cache_overflow(cache, size_class, p, function);
+    }
+}
+
+static void free_large(void *p, const char *function)
+{
+    if (AP_LIKELY(ap__large_give(p))) {
+        ap__decay_poll_large();
+    } else if (ap__options.ignore_foreign == 0 || ap__region_contains((uintptr_t)p)) {
+        report_no_block(p, function);
+    }
+}
+
+static void free_exact(void *p, const char *function)
+{
+    struct ap__thread_cache *cache = ap__life_enter();
+    if (ap__sampled_contains(p)) {
+        ap__sampled_give(p, function);
+    } else if (ap__hardened_give(cache, p, function)) {
+        ap__decay_poll_large();
+    } else if (ap__options.ignore_foreign == 0 || ap__region_contains((uintptr_t)p)) {
+        report_no_block(p, function);
     }
 }
 
@@ -158,16 +219,15 @@ void ap__free_slow(void *p, const char *function)
         return;
     }
     check_aligned(p, function);
-    unsigned size_class = small_class_of(p);
+    if (AP_UNLIKELY(ap__is_exact(p))) {
+        free_exact(p, function);
+        return;
+    }
+    unsigned size_class = ap__page_heap_class_of(p);
     if (size_class != 0) {
         free_small(size_class, p, function);
-    } else if (AP_LIKELY(ap__large_give(p))) {
-        ap__decay_poll_large();
     } else {
-        if (ap__options.ignore_foreign != 0 && !ap__region_contains((uintptr_t)p)) {
-            return;
-        }
-        report_no_block(p, function);
+        free_large(p, function);
     }
 }
 
@@ -175,8 +235,11 @@ void ap__free_slow(void *p, const char *function)
  * Whether the block can have been asked for with `size`. Smaller sizes than the class would serve are
  * right after a realloc() in place, which keeps a block down to half its size.
  */
-static bool size_fits(struct ap__block block, size_t size)
+static bool size_fits(const void *p, struct ap__block block, size_t size)
 {
+    if (ap__is_exact(p)) {
+        return size == block.usable_bytes;
+    }
     bool large_enough = size >= block.usable_bytes / 2 || block.size_class == 1;
     return large_enough && size <= block.usable_bytes;
 }
@@ -186,10 +249,18 @@ void ap__free_sized(void *p, size_t size, const char *function)
     if (p == NULL) {
         return;
     }
-    if (AP_UNLIKELY(!size_fits(ap__block_at(p, function), size))) {
+    if (AP_UNLIKELY(!size_fits(p, ap__block_at(p, function), size))) {
         ap__misuse(function, p, AP__MISUSE_WRONG_SIZE);
     }
     ap__free_inline(p, function);
+}
+
+void ap__delete_slow(void *p, size_t size, const char *function)
+{
+    if (p != NULL && ap__is_exact(p) && ap__block_at(p, function).usable_bytes != size) {
+        ap__misuse(function, p, AP__MISUSE_WRONG_SIZE);
+    }
+    ap__free_slow(p, function);
 }
 
 void ap__free_aligned_sized(void *p, size_t alignment, size_t size, const char *function)
@@ -201,7 +272,8 @@ void ap__free_aligned_sized(void *p, size_t alignment, size_t size, const char *
         ap__misuse(function, p, AP__MISUSE_WRONG_ALIGNMENT);
     }
     /* An aligned block may be far larger than its size; only too large a size is surely wrong. */
-    if (AP_UNLIKELY(size > ap__block_at(p, function).usable_bytes)) {
+    size_t usable = ap__block_at(p, function).usable_bytes;
+    if (AP_UNLIKELY(size > usable || (size != usable && ap__is_exact(p)))) {
         ap__misuse(function, p, AP__MISUSE_WRONG_SIZE);
     }
     ap__free_inline(p, function);

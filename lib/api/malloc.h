@@ -19,6 +19,12 @@ struct ap__block {
 /* The live block that starts at `p`; anything else is misuse of `function`. */
 struct ap__block ap__block_at(const void *p, const char *function);
 
+/* Whether a block is exactly as long as it was asked to be: with `hardened` all are, and sampled ones. */
+bool ap__is_exact(const void *p);
+
+/* An object of its own, of a size above those of the classes or an alignment that none has. */
+void *ap__take_large(size_t alignment, size_t size, bool zeroed);
+
 /* What a request would get; 0 if it is too large. */
 size_t ap__good_size(size_t size);
 

@@ -196,19 +196,26 @@ DEFINE_NEW(_ZnamSt11align_val_tRKSt9nothrow_t,
         ap__free_inline(p, text);                                                                  \
     }
 
+#define DEFINE_SIZED_DELETE(name, parameters, text)                                                \
+    void name parameters;                                                                          \
+    AP_API void name parameters                                                                    \
+    {                                                                                              \
+        ap__delete_inline(p, size, text);                                                          \
+    }
+
 /* (p), (p, size), (p, nothrow), (p, alignment), (p, size, alignment), (p, alignment, nothrow) */
 DEFINE_DELETE(_ZdlPv, (void *p), "operator delete")
 DEFINE_DELETE(_ZdaPv, (void *p), "operator delete[]")
-DEFINE_DELETE(_ZdlPvm, (void *p, size_t size AP_UNUSED), "operator delete")
-DEFINE_DELETE(_ZdaPvm, (void *p, size_t size AP_UNUSED), "operator delete[]")
+DEFINE_SIZED_DELETE(_ZdlPvm, (void *p, size_t size), "operator delete")
+DEFINE_SIZED_DELETE(_ZdaPvm, (void *p, size_t size), "operator delete[]")
 DEFINE_DELETE(_ZdlPvRKSt9nothrow_t, (void *p, const void *tag AP_UNUSED), "operator delete")
 DEFINE_DELETE(_ZdaPvRKSt9nothrow_t, (void *p, const void *tag AP_UNUSED), "operator delete[]")
 DEFINE_DELETE(_ZdlPvSt11align_val_t, (void *p, size_t alignment AP_UNUSED), "operator delete")
 DEFINE_DELETE(_ZdaPvSt11align_val_t, (void *p, size_t alignment AP_UNUSED), "operator delete[]")
-DEFINE_DELETE(_ZdlPvmSt11align_val_t, (void *p, size_t size AP_UNUSED, size_t alignment AP_UNUSED),
-              "operator delete")
-DEFINE_DELETE(_ZdaPvmSt11align_val_t, (void *p, size_t size AP_UNUSED, size_t alignment AP_UNUSED),
-              "operator delete[]")
+DEFINE_SIZED_DELETE(_ZdlPvmSt11align_val_t, (void *p, size_t size, size_t alignment AP_UNUSED),
+                    "operator delete")
+DEFINE_SIZED_DELETE(_ZdaPvmSt11align_val_t, (void *p, size_t size, size_t alignment AP_UNUSED),
+                    "operator delete[]")
 DEFINE_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t,
               (void *p, size_t alignment AP_UNUSED, const void *tag AP_UNUSED), "operator delete")
 DEFINE_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t,

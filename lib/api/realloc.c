@@ -12,6 +12,8 @@
 #include "api/fast_path.h"
 #include "api/malloc.h"
 #include "base/bits.h"
+#include "hardened/hardened.h"
+#include "hardened/sampled.h"
 #include "large/large.h"
 
 /*
@@ -23,7 +25,7 @@ static void *take_for_growth(size_t size)
     if (size <= AP_GRANULE) {
         return ap__malloc_inline(size);
     }
-    void *p = ap__large_take(size, AP_MIN_ALIGNMENT, false);
+    void *p = ap__take_large(AP_MIN_ALIGNMENT, size, false);
     return p != NULL ? p : ap__no_memory();
 }
 
@@ -60,6 +62,15 @@ static void *resize_large(void *p, size_t usable_bytes, size_t size, const char 
     return moved != NULL ? moved : copy_to_new(p, ap__min(usable_bytes, size), size, function);
 }
 
+/* A block that is exactly as long as it says: it stays if its slot or its pages do, and is copied otherwise. */
+static void *resize_exact(void *p, size_t old_size, size_t size, const char *function)
+{
+    if (!ap__sampled_contains(p) && ap__hardened_resize(p, old_size, size)) {
+        return p;
+    }
+    return size > old_size ? copy_to_new(p, old_size, size, function) : shrink(p, size, function);
+}
+
 void *ap__realloc(void *p, size_t size, const char *function)
 {
     if (p == NULL) {
@@ -72,6 +83,9 @@ void *ap__realloc(void *p, size_t size, const char *function)
     struct ap__block block = ap__block_at(p, function);
     if (AP_UNLIKELY(size > AP__LARGE_SIZE_MAX)) {
         return ap__no_memory();
+    }
+    if (AP_UNLIKELY(ap__is_exact(p))) {
+        return resize_exact(p, block.usable_bytes, size, function);
     }
     if (block.size_class == 0) {
         return resize_large(p, block.usable_bytes, size, function);

@@ -23,6 +23,7 @@
 #include "decay/decay.h"
 #include "meta/meta.h"
 #include "os/check.h"
+#include "os/os.h"
 
 enum {
     VISIT_EVENTS = 128,
@@ -358,6 +359,33 @@ void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_clas
     void *p = refill(cache, size_class);
     end_work(cache);
     return p;
+}
+
+/* Exchanges the block that would be taken with any other in sight. */
+static void shuffle(struct ap__thread_cache *cache, unsigned size_class)
+{
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    ap__slot *top = ap__free_list_top(&cache->lists[size_class]);
+    size_t visible = bottom_of(info) == NULL ? 0 : (size_t)(top - bottom_of(info)) - info->hidden;
+    if (visible > 1) {
+        if (cache->random == 0) {
+            cache->random = ap__os_seed() | 1;
+        }
+        cache->random = cache->random * UINT64_C(6364136223846793005) + 1442695040888963407;
+        ap__slot *other = top - (cache->random >> 33) % visible;
+        void *block = ap__slot_load(top);
+        ap__slot_store(top, ap__slot_load(other));
+        ap__slot_store(other, block);
+    }
+}
+
+void *ap__thread_cache_take_any(struct ap__thread_cache *cache, unsigned size_class)
+{
+    begin_work(cache);
+    shuffle(cache, size_class);
+    void *p = pop(&cache->lists[size_class]);
+    end_work(cache);
+    return p != NULL ? p : ap__thread_cache_refill(cache, size_class);
 }
 
 /* A thread that only frees has no use for more blocks than it gives back at a time. */

@@ -25,6 +25,7 @@ struct ap__thread_cache {
     bool exit_armed;       /* the thread's exit will be noticed; owner */
     /* Its slow paths are under way. Volatile: signal handlers of the owner's read it, too. */
     volatile bool at_work;
+    uint64_t random; /* state of ap__thread_cache_take_any(); 0: none yet; owner */
     /* Registry (thread.c). `next` never changes once set: observers walk it without a lock. */
     struct ap__thread_cache *next;
     struct ap__thread_cache *next_vacant; /* under the registry's lock */
@@ -51,7 +52,10 @@ void ap__thread_cache_init(struct ap__thread_cache *cache);
 /* A block of the class when its list is empty; refills the list. NULL: no memory. */
 void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_class);
 
-/* Takes `p` when its list is full; makes room or flushes the oldest. `function` is for reports. */
+/* Any block of the class: one at random of those in its list, which is refilled if it is empty. */
+void *ap__thread_cache_take_any(struct ap__thread_cache *cache, unsigned size_class);
+
+/* Takes `p`, as a rule when its list is full; makes room or flushes the oldest. `function` is for reports. */
 void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
                                const char *function);
 

@@ -288,16 +288,31 @@ void ap__options_parse(const char *text)
     }
 }
 
+void ap__options_seal(void)
+{
+    if (ap__os_page_size() == AP__OPTIONS_PAGE) {
+        (void)ap__os_protect_read_only(&ap__options, sizeof ap__options);
+    }
+}
+
+void ap__options_unseal(void)
+{
+    if (ap__os_page_size() == AP__OPTIONS_PAGE) {
+        (void)ap__os_commit(&ap__options, sizeof ap__options);
+    }
+}
+
 bool ap__options_read_environment(void)
 {
     static const char name[] = "APMALLOC_CONF=";
     if (ap__os_is_secure_execution()) {
         return true;
     }
-    if (environ == NULL) {
+    char **environment = ap__os_environment();
+    if (environment == NULL) {
         return false;
     }
-    for (char **variable = environ; *variable != NULL; variable++) {
+    for (char **variable = environment; *variable != NULL; variable++) {
         if (strncmp(*variable, name, sizeof name - 1) == 0) {
             ap__options_parse(*variable + sizeof name - 1);
             break;

@@ -25,8 +25,14 @@
       "free() of a pointer that is not from this allocator does nothing (the memory is lost) "     \
       "instead of ending the process")                                                             \
     X(hardened, BOOL, 0, 0, 1,                                                                     \
-      "each free() looks whether the block is free already, in any thread; no call takes the "     \
-      "short path")                                                                                \
+      "every block is checked when it is freed and again when it is reused: see doc/security.md; " \
+      "no call takes the short path")                                                              \
+    X(quarantine, BYTES, AP_MIB(1), 0, AP_MIB(1024),                                               \
+      "with hardened: most bytes of freed memory that wait before they are reused")                \
+    X(guard_sample, NUMBER, 0, 0, 1000000000,                                                      \
+      "one of so many allocations gets a page of its own between inaccessible ones; 0: none, "     \
+      "with "                                                                                      \
+      "hardened: 1000")                                                                            \
     X(reserve, BYTES, AP_TIB(1), AP_MIB(4), AP_TIB(64),                                            \
       "address space to reserve for the heap; halved until the kernel agrees")                     \
     X(cache_thread, BYTES, AP_MIB(2), 0, AP_TIB(1), "most that one thread's cache may hold")       \
@@ -71,13 +77,23 @@ enum ap__pages { AP__PAGES_AUTO, AP__PAGES_NEVER, AP__PAGES_ALWAYS };
 #define AP_OPTION_FIELD_DELAY(name) uint64_t name
 #define AP_OPTION_FIELD_TEXT(name) char name[AP__TEXT_MAX + 1]
 
+/* They fill a page of their own, where pages have this size: neither a neighbour nor a stray write shall
+ * change what the process runs on. */
+#define AP__OPTIONS_PAGE 4096
+
 struct ap__options {
 #define AP_OPTION_FIELD(name, type, def, least, most, help) AP_OPTION_FIELD_##type(name);
     AP_OPTIONS(AP_OPTION_FIELD)
 #undef AP_OPTION_FIELD
-};
+} __attribute__((aligned(AP__OPTIONS_PAGE)));
 
 extern struct ap__options ap__options;
+
+/* Makes them read-only, where they fill pages of their own; for the rest of the process' life. */
+void ap__options_seal(void);
+
+/* The opposite, for tests. */
+void ap__options_unseal(void);
 
 /*
  * Reads "key:value,key:value" into ap__options. The first ':' ends a key, a ',' ends a value. An

@@ -15,7 +15,7 @@ static const char *const texts[] = {
 #undef AP_MISUSE_TEXT
 };
 
-void ap__misuse(const char *function, const void *pointer, enum ap__misuse_cause cause)
+void ap__misuse_write(const char *function, const void *pointer, enum ap__misuse_cause cause)
 {
     char buffer[192];
     struct ap__format f;
@@ -28,5 +28,10 @@ void ap__misuse(const char *function, const void *pointer, enum ap__misuse_cause
     ap__format_text(&f, texts[cause]);
     ap__format_text(&f, "\n");
     ap__os_write_stderr(f.buffer, f.length);
+}
+
+void ap__misuse(const char *function, const void *pointer, enum ap__misuse_cause cause)
+{
+    ap__misuse_write(function, pointer, cause);
     abort();
 }

@@ -549,6 +549,16 @@ struct ap__span *ap__page_heap_span_of(uintptr_t address)
     return ap__span_by_index(record);
 }
 
+unsigned ap__page_heap_class_of(const void *p)
+{
+    uintptr_t address = (uintptr_t)p;
+    if (ap__region_contains(address)) {
+        return ap__region_class_of(ap__region_granule_of(address));
+    }
+    const struct ap__span *span = ap__page_heap_span_of(address);
+    return span != NULL && span->state == AP__SPAN_SMALL ? span->size_class : 0;
+}
+
 /* Gives the memory of the span's dirty runs back, up to `most` granules, highest addresses first: what is
  * taken again comes from the lowest. Returns the granules. No lock: the span is ours. */
 static size_t discard_dirty(const struct ap__span *span, size_t most)

@@ -45,6 +45,9 @@ bool ap__page_heap_shorten(struct ap__span *span, size_t granules);
  */
 struct ap__span *ap__page_heap_span_of(uintptr_t address);
 
+/* The class of the small block that `p` could be, 0 for none. Any thread, no lock. */
+unsigned ap__page_heap_class_of(const void *p);
+
 /* Free spans by length: long ones are given back sooner, since they cost the most and are the least likely
  * to be wanted as they are. */
 enum ap__dirty_kind { AP__DIRTY_SHORT, AP__DIRTY_LONG, AP__DIRTY_KINDS };

@@ -58,6 +58,7 @@ struct ap__span {
         struct {               /* LARGE */
             size_t size_bytes; /* as the program asked */
             size_t alignment;
+            uint8_t guard; /* enum ap__guard: what makes the end of the span inaccessible */
         } large;
     };
 };

@@ -41,8 +41,7 @@ static void clear(const struct ap__span *span, size_t size_bytes)
     }
 }
 
-/* The span of a live large object that starts at `p`, NULL if there is none. */
-static struct ap__span *find(const void *p)
+struct ap__span *ap__large_span(const void *p)
 {
     uint32_t record;
     if (p == NULL || (uintptr_t)p % AP_GRANULE != 0 ||
@@ -54,23 +53,24 @@ static struct ap__span *find(const void *p)
     return span->state == AP__SPAN_LARGE && span->start == (uintptr_t)p ? span : NULL;
 }
 
-static struct ap__span *take_span(size_t size_bytes, size_t alignment)
+static struct ap__span *take_span(size_t size_bytes, size_t alignment, size_t room_bytes)
 {
     if (size_bytes > AP__LARGE_SIZE_MAX || alignment > AP__LARGE_SIZE_MAX) {
         return NULL;
     }
-    struct ap__span *span =
-        ap__page_heap_take(granules_for(size_bytes), ap__max(alignment, AP_GRANULE), 0);
+    struct ap__span *span = ap__page_heap_take(granules_for(size_bytes + room_bytes),
+                                               ap__max(alignment, AP_GRANULE), 0);
     if (span != NULL) {
         span->large.size_bytes = size_bytes;
         span->large.alignment = alignment;
+        span->large.guard = AP__GUARD_NONE;
     }
     return span;
 }
 
-void *ap__large_take(size_t size_bytes, size_t alignment, bool zeroed)
+static void *take(size_t size_bytes, size_t alignment, size_t room_bytes, bool zeroed)
 {
-    struct ap__span *span = take_span(size_bytes, alignment);
+    struct ap__span *span = take_span(size_bytes, alignment, room_bytes);
     if (span == NULL) {
         return NULL;
     }
@@ -85,13 +85,32 @@ void *ap__large_take(size_t size_bytes, size_t alignment, bool zeroed)
     return p;
 }
 
-bool ap__large_give(void *p)
+void *ap__large_take(size_t size_bytes, size_t alignment, bool zeroed)
+{
+    return take(size_bytes, alignment, 0, zeroed);
+}
+
+void *ap__large_take_with_room(size_t size_bytes, size_t alignment, size_t room_bytes)
+{
+    return take(size_bytes, alignment, room_bytes, false);
+}
+
+struct ap__span *ap__large_detach(const void *p)
 {
     uint32_t record;
-    if (find(p) == NULL || !ap__large_table_delete((uintptr_t)p, &record)) {
+    if (ap__large_span(p) == NULL || !ap__large_table_delete((uintptr_t)p, &record)) {
+        return NULL;
+    }
+    return ap__span_by_index(record);
+}
+
+bool ap__large_give(void *p)
+{
+    struct ap__span *span = ap__large_detach(p);
+    if (span == NULL) {
         return false;
     }
-    ap__page_heap_give(ap__span_by_index(record));
+    ap__page_heap_give(span);
     return true;
 }
 
@@ -102,13 +121,13 @@ size_t ap__large_good_size(size_t size_bytes)
 
 size_t ap__large_usable_size(const void *p)
 {
-    const struct ap__span *span = find(p);
+    const struct ap__span *span = ap__large_span(p);
     return span == NULL ? 0 : ap__large_good_size(span->large.size_bytes);
 }
 
 bool ap__large_resize(void *p, size_t size_bytes)
 {
-    struct ap__span *span = find(p);
+    struct ap__span *span = ap__large_span(p);
     AP_CHECK(span != NULL, "resize of what is not a large object");
     if (size_bytes > AP__LARGE_SIZE_MAX) {
         return false;
@@ -127,13 +146,13 @@ bool ap__large_resize(void *p, size_t size_bytes)
 
 void *ap__large_move(void *p, size_t size_bytes, const char *function)
 {
-    struct ap__span *from = find(p);
+    struct ap__span *from = ap__large_span(p);
     AP_CHECK(from != NULL, "move of what is not a large object");
     if (from->outside || from->large.size_bytes < MOVE_BYTES_MIN ||
         size_bytes < from->large.size_bytes) {
         return NULL;
     }
-    struct ap__span *to = take_span(size_bytes, AP_MIN_ALIGNMENT);
+    struct ap__span *to = take_span(size_bytes, AP_MIN_ALIGNMENT, 0);
     if (to == NULL) {
         return NULL;
     }

@@ -24,6 +24,21 @@
  */
 void *ap__large_take(size_t size_bytes, size_t alignment, bool zeroed);
 
+struct ap__span;
+
+/*
+ * The same with at least `room_bytes` behind the object that are its span's and not the program's. The
+ * contents are what they were when the memory was last given back.
+ */
+void *ap__large_take_with_room(size_t size_bytes, size_t alignment, size_t room_bytes);
+
+/* The span of the live large object that starts at `p`; NULL: there is none. */
+struct ap__span *ap__large_span(const void *p);
+
+/* Takes a live object out of the table: from now on its span is the caller's, who gives it to the page heap.
+ * NULL: no live large object starts at `p`. */
+struct ap__span *ap__large_detach(const void *p);
+
 /* Frees. `false`: no live large object starts at `p`. */
 bool ap__large_give(void *p);
 

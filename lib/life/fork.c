@@ -22,6 +22,8 @@
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "decay/decay.h"
+#include "hardened/quarantine.h"
+#include "hardened/sampled.h"
 #include "heap/page_heap.h"
 #include "life/helper.h"
 #include "meta/meta.h"
@@ -43,6 +45,12 @@ static void for_each_lock_of_rank(enum ap__lock_rank rank, lock_function *functi
         break;
     case AP__RANK_THREADS:
         function(ap__thread_lock());
+        break;
+    case AP__RANK_QUARANTINE:
+        function(ap__quarantine_lock());
+        break;
+    case AP__RANK_SAMPLED:
+        function(ap__sampled_lock());
         break;
     case AP__RANK_TRANSFER_CACHE:
         for (unsigned shard = 0; shard < ap__transfer_shards(); shard++) {

@@ -5,7 +5,7 @@
  * The first step is guarded by a lock and a flag; the second is the library's constructor. Between the
  * two, everything works except that thread exits go unnoticed (there are none yet, as a rule:
  * threads of earlier constructors are armed on a later slow path) and options from the environment
- * may be missing, if the first call came before libc had it; they are read again then.
+ * may be missing, where the first call came before there was one; they are read again then.
  */
 #include "life/init.h"
 
@@ -14,6 +14,8 @@
 #include "central/transfer_cache.h"
 #include "config/options.h"
 #include "decay/decay.h"
+#include "hardened/hardened.h"
+#include "hardened/sampled.h"
 #include "heap/heap_limits.h"
 #include "heap/huge_pages.h"
 #include "heap/page_heap.h"
@@ -28,6 +30,9 @@
 /* A limit on address space leaves the program at least three quarters of it. */
 #define LIMIT_DIVISOR 4
 
+/* With `hardened`, every allocation is looked at: a period as good as any. */
+#define HARDENED_SAMPLE 1000
+
 static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_INIT);
 static _Atomic(bool) ready;
 static bool environment_read; /* under `lock`, then the constructor only */
@@ -41,8 +46,33 @@ static void apply_limits(void)
     ap__soft_limit_init();
     ap__heap_limits_set_hard(ap__options.limit != 0 ? ap__options.limit : SIZE_MAX);
     ap__transfer_init((unsigned)ap__options.cpu_shards, ap__options.transfer_class);
+}
+
+/* A block must be freed as it was allocated: so before the first one, or never. */
+static void apply_protection(void)
+{
+    uint64_t secret = ap__os_seed();
+    uint64_t period = ap__options.guard_sample;
     if (ap__options.hardened != 0) {
+        ap__hardened_init(ap__options.quarantine, secret);
         ap__thread_hide_caches();
+        period = period != 0 ? period : HARDENED_SAMPLE;
+    }
+    if (period != 0) {
+        (void)ap__sampled_init(period, secret);
+    }
+}
+
+/* The environment came after the first block. */
+static void refuse_protection(void)
+{
+    static const char text[] =
+        "apmalloc: hardened, guard_sample: the program allocated before its environment was there; "
+        "both stay off\n";
+    if (ap__options.hardened != 0 || ap__options.guard_sample != 0) {
+        ap__options.hardened = 0;
+        ap__options.guard_sample = 0;
+        ap__os_write_stderr(text, sizeof text - 1);
     }
 }
 
@@ -50,6 +80,7 @@ static void init_locked(void)
 {
     environment_read = ap__options_read_environment();
     apply_limits();
+    apply_protection();
     ap__large_table_set_secret(ap__os_seed());
     size_t limit = ap__os_address_space_limit();
     size_t reserve =
@@ -92,8 +123,13 @@ __attribute__((constructor(101))) static void construct(void)
     ap__life_init();
     if (!environment_read) {
         environment_read = ap__options_read_environment();
+        refuse_protection();
         apply_limits();
     }
+    if (ap__options.hardened != 0 || ap__sampled_is_on()) {
+        ap__hardened_watch();
+    }
+    ap__options_seal();
     (void)ap__thread_watch_exits();
     (void)ap__life_enter();
     ap__soft_limit_update();

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/bits.h"
 #include "cache/thread.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
@@ -53,6 +54,8 @@ static void collect_locks(struct ap__lock_stats *sums)
     ap__lock_add_stats(ap__page_heap_lock(), sums);
     ap__lock_add_stats(ap__meta_lock(), sums);
     ap__lock_add_stats(ap__thread_lock(), sums);
+    ap__lock_add_stats(ap__quarantine_lock(), sums);
+    ap__lock_add_stats(ap__sampled_lock(), sums);
 }
 
 void ap__stats_collect(struct ap__stats *stats)
@@ -68,6 +71,10 @@ void ap__stats_collect(struct ap__stats *stats)
     }
     ap__page_heap_stats(&stats->heap);
     ap__large_table_stats(&stats->table);
-    stats->live_bytes += stats->heap.large_bytes;
+    ap__quarantine_stats(&stats->quarantine);
+    ap__sampled_stats(&stats->sampled);
+    size_t waiting = stats->quarantine.block_bytes + stats->quarantine.large_bytes;
+    stats->live_bytes += stats->heap.large_bytes + stats->sampled.live_bytes;
+    stats->live_bytes -= ap__min(waiting, stats->live_bytes);
     stats->metadata_bytes = ap__meta_mapped_bytes() + stats->table.mapped_bytes;
 }

@@ -10,6 +10,8 @@
 #define AP_OBSERVE_STATS_H
 
 #include "base/size_class.h"
+#include "hardened/quarantine.h"
+#include "hardened/sampled.h"
 #include "heap/page_heap.h"
 #include "os/lock.h"
 #include "table/large_table.h"
@@ -17,7 +19,7 @@
 struct ap__class_stats {
     size_t spans;
     size_t slots;    /* in them */
-    size_t live;     /* blocks the program holds */
+    size_t live;     /* blocks the program holds, and those in quarantine */
     size_t cached;   /* blocks in thread caches */
     size_t transfer; /* blocks in transfer caches */
 };
@@ -29,6 +31,8 @@ struct ap__stats {
     size_t live_bytes;    /* in blocks and large objects the program holds */
     size_t cached_blocks; /* in thread and transfer caches */
     size_t cached_bytes;
+    struct ap__quarantine_stats quarantine; /* neither live nor cached */
+    struct ap__sampled_stats sampled;
     size_t metadata_bytes; /* mapped for records, the region's maps not counted */
     size_t threads;        /* with a cache */
     uint64_t refills;      /* of thread caches since start */

@@ -53,6 +53,21 @@ static void put_class_row(const struct printer *printer, unsigned size_class,
     printer->sink(printer->context, f.buffer, f.length);
 }
 
+/* What only some options bring about. */
+static void put_protection(const struct printer *printer, const struct ap__stats *stats)
+{
+    const struct ap__quarantine_stats *waiting = &stats->quarantine;
+    if (waiting->blocks + waiting->large != 0) {
+        put_text_line(printer, "in quarantine, small blocks", waiting->block_bytes, " bytes");
+        put_text_line(printer, "in quarantine, large objects", waiting->large, "");
+    }
+    if (ap__sampled_is_on()) {
+        put_text_line(printer, "blocks on guarded pages", stats->sampled.live, "");
+        put_text_line(printer, "the same, since start", stats->sampled.taken, "");
+        put_text_line(printer, "for which there was no page", stats->sampled.failed, "");
+    }
+}
+
 void ap__stats_print_text(const struct ap__stats *stats, ap__stats_sink *sink, void *context)
 {
     const struct printer printer = {sink, context};
@@ -77,6 +92,7 @@ void ap__stats_print_text(const struct ap__stats *stats, ap__stats_sink *sink, v
     put_text_line(&printer, "of these contended", stats->locks.contended, "");
     put_text_line(&printer, "large-object table, slots", stats->table.capacity_slots, "");
     put_text_line(&printer, "large-object table, entries", stats->table.live, "");
+    put_protection(&printer, stats);
     put(&printer, "      size        live      cached    transfer       slots     spans\n");
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         if (stats->classes[c].slots != 0) {

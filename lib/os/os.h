@@ -58,6 +58,17 @@ enum ap__huge_pages ap__os_huge_pages(void);
 bool ap__os_remap_fresh(void *address, size_t size_bytes);
 
 /*
+ * Guards: a range whose every access faults, and whose contents are gone. Where the kernel can (Linux
+ * 6.13), marks in the page table, which split no mapping; else a change of protection. AP__GUARD_NONE:
+ * refused, the range is usable, its contents may be lost.
+ */
+enum ap__guard { AP__GUARD_NONE, AP__GUARD_MARKS, AP__GUARD_PROTECTION };
+enum ap__guard ap__os_guard(void *address, size_t size_bytes);
+
+/* Makes a range usable again; it reads as zero. `false`: refused, the range is still guarded. */
+bool ap__os_unguard(void *address, size_t size_bytes, enum ap__guard guard);
+
+/*
  * Moves the pages of [from, from + size) to [to, to + size) without copying them. Both ranges are
  * committed before and after; `from` then reads as zero. `false`: nothing has changed.
  */
@@ -78,6 +89,12 @@ uint64_t ap__os_now_ms(void);
 
 /* 64 bits nobody outside can know. Never blocks, never fails (falls back on AT_RANDOM and clocks). */
 uint64_t ap__os_seed(void);
+
+/* The environment, also before libc has it; NULL: not to be had yet. */
+char **ap__os_environment(void);
+
+/* The kernel's number of this thread. */
+unsigned ap__os_thread_id(void);
 
 /* A program that runs with more rights than its caller: its environment is not to be trusted. */
 bool ap__os_is_secure_execution(void);

@@ -87,6 +87,24 @@ uint64_t ap__os_seed(void)
     return seed;
 }
 
+/* The start of the first thread's stack, from the dynamic loader or a static libc: argc, argv, NULL, environment. */
+extern void *__libc_stack_end __attribute__((weak));
+
+char **ap__os_environment(void)
+{
+    /* libc stores it when it is initialised; the loader allocates before that. */
+    if (environ != NULL || &__libc_stack_end == NULL || __libc_stack_end == NULL) {
+        return environ;
+    }
+    long arguments = *(const long *)__libc_stack_end;
+    return (char **)__libc_stack_end + 1 + arguments + 1;
+}
+
+unsigned ap__os_thread_id(void)
+{
+    return (unsigned)syscall(SYS_gettid);
+}
+
 bool ap__os_is_secure_execution(void)
 {
     return getauxval(AT_SECURE) != 0;

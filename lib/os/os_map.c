@@ -7,6 +7,7 @@
  * to the entry points alone.
  */
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -106,6 +107,34 @@ bool ap__os_populate(void *address, size_t size_bytes)
 bool ap__os_advise_huge_pages(void *address, size_t size_bytes, bool wanted)
 {
     return advise(address, size_bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
+#define MADV_GUARD_REMOVE 103
+#endif
+
+enum ap__guard ap__os_guard(void *address, size_t size_bytes)
+{
+    if (advise(address, size_bytes, MADV_GUARD_INSTALL)) {
+        return AP__GUARD_MARKS;
+    }
+    if (!ap__os_discard(address, size_bytes)) {
+        memset(address, 0, size_bytes); /* locked pages stay */
+    }
+    return ap__os_protect_none(address, size_bytes) ? AP__GUARD_PROTECTION : AP__GUARD_NONE;
+}
+
+bool ap__os_unguard(void *address, size_t size_bytes, enum ap__guard guard)
+{
+    switch (guard) {
+    case AP__GUARD_MARKS:
+        return advise(address, size_bytes, MADV_GUARD_REMOVE);
+    case AP__GUARD_PROTECTION:
+        return ap__os_commit(address, size_bytes);
+    default:
+        return true;
+    }
 }
 
 bool ap__os_remap_fresh(void *address, size_t size_bytes)

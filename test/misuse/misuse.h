@@ -22,6 +22,8 @@
 #define INTERIOR (1u << AP__MISUSE_INTERIOR)
 #define WRONG_SIZE (1u << AP__MISUSE_WRONG_SIZE)
 #define WRONG_ALIGNMENT (1u << AP__MISUSE_WRONG_ALIGNMENT)
+#define OVERFLOW (1u << AP__MISUSE_OVERFLOW)
+#define USE_AFTER_FREE (1u << AP__MISUSE_USE_AFTER_FREE)
 #define ANY_CAUSE (~0u)
 
 /* What a child does; its parameters. */

@@ -311,13 +311,26 @@ static void read_environment(void *text)
     environ = fake;
     fprintf(stderr, "%d", ap__options_read_environment());
     parse_and_show(NULL);
-    environ = NULL;
-    fprintf(stderr, "%d", ap__options_read_environment());
 }
 
 Test(options, the_environment_is_read_when_there_is_one)
 {
     struct child_result result;
     child_run(&result, read_environment, (void *)"cpu_shards:3");
-    cr_assert_str_eq(result.text, "1= 0 0 2097152 262144 3\n0");
+    cr_assert_str_eq(result.text, "1= 0 0 2097152 262144 3\n");
+}
+
+static void read_without_libc(void *unused)
+{
+    (void)unused;
+    environ = NULL; /* as the dynamic loader's first allocation finds it */
+    fprintf(stderr, "%d", ap__options_read_environment());
+    parse_and_show(NULL);
+}
+
+Test(options, what_the_kernel_put_on_the_stack_counts_before_libc_has_an_environment)
+{
+    struct child_result result;
+    child_run(&result, read_without_libc, NULL);
+    cr_assert_str_eq(result.text, "1= 0 0 2097152 262144 0\n");
 }

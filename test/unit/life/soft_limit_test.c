@@ -61,6 +61,7 @@ Test(soft_limit, what_the_heap_has_counts_as_its_own)
 
 Test(soft_limit, the_option_counts_if_it_is_less)
 {
+    ap__options_unseal();
     ap__options.soft_limit = 50 * MIB;
     ap__soft_limit_init();
     cr_assert_eq(ap__heap_limits_soft(), 50 * MIB);
@@ -73,6 +74,7 @@ Test(soft_limit, the_option_counts_if_it_is_less)
 
 Test(soft_limit, the_group_can_be_left_out)
 {
+    ap__options_unseal();
     ap__options.cgroup = 0;
     ap__soft_limit_update();
     cr_assert_eq(ap__heap_limits_soft(), SIZE_MAX);

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fault.c: the handler for SIGSEGV.
+ */
+#include "os/fault.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+static ap__fault_observer *observer;
+static struct sigaction previous;
+static _Atomic(bool) observed; /* one report is enough, also when a report faults */
+
+const char *ap__access_name(enum ap__access access)
+{
+    return access == AP__ACCESS_WRITE ? "write" : access == AP__ACCESS_READ ? "read" : "access";
+}
+
+static enum ap__access access_of(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+    enum { WRITES = 2 }; /* bit of the page fault's error code */
+    return (context->uc_mcontext.gregs[REG_ERR] & WRITES) != 0 ? AP__ACCESS_WRITE : AP__ACCESS_READ;
+#else
+    (void)context;
+    return AP__ACCESS_UNKNOWN;
+#endif
+}
+
+/* What would have happened without us. */
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+    if ((previous.sa_flags & SA_SIGINFO) != 0) {
+        previous.sa_sigaction(number, info, context);
+        return;
+    }
+    if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+        previous.sa_handler(number);
+        return;
+    }
+    /* The access is repeated on return, and ends the process where it happened. A signal that somebody has
+     * sent is not repeated: it is sent again. */
+    struct sigaction by_default = {.sa_handler = SIG_DFL};
+    (void)sigaction(number, &by_default, NULL);
+    if (info->si_code <= 0) {
+        (void)syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), number);
+    }
+}
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+    int saved_errno = errno;
+    if (info->si_code > 0 && !atomic_exchange(&observed, true)) {
+        observer((uintptr_t)info->si_addr, access_of(context));
+        atomic_store(&observed, false);
+    }
+    errno = saved_errno;
+    pass_on(number, info, context);
+}
+
+bool ap__fault_watch(ap__fault_observer *function)
+{
+    int saved_errno = errno;
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    observer = function;
+    bool done = sigemptyset(&action.sa_mask) == 0 && sigaction(SIGSEGV, &action, &previous) == 0;
+    errno = saved_errno;
+    return done;
+}

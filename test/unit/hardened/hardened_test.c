@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hardened_test.c: hardened blocks when the kernel refuses.
+ * Goal: without guards, or without memory, blocks are handed out and come back as ever, and nothing is
+ * lost but what cannot be made accessible again, which is counted. Method: faults by the n-th call;
+ * then the whole heap is walked. What is found of misuse is tested through the entry points.
+ */
+#include "hardened/hardened.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "hardened/canary.h"
+#include "hardened/quarantine.h"
+#include "heap/page_heap.h"
+#include "life/init.h"
+#include "support/heap_check.h"
+#include "support/os_faults.h"
+
+#define KIB ((size_t)1 << 10)
+
+static struct ap__thread_cache *cache;
+
+static void set_up(void)
+{
+    cache = ap__life_enter();
+    ap__hardened_init(256 * KIB, 42);
+}
+
+TestSuite(hardened, .init = set_up, .timeout = 60);
+
+static void use(size_t alignment, size_t size)
+{
+    unsigned char *p = ap__hardened_take(cache, alignment, size);
+    if (p == NULL) {
+        return;
+    }
+    size_t known;
+    cr_assert_eq((uintptr_t)p % alignment, 0);
+    cr_assert(ap__is_zero(p, size));
+    cr_assert(ap__hardened_size(p, &known, "free"));
+    cr_assert_eq(known, size);
+    memset(p, 0xAA, size);
+    cr_assert(ap__hardened_give(cache, p, "free"));
+}
+
+static void use_all(void)
+{
+    for (size_t size = 1; size < 3000 * KIB; size = size * 3 / 2 + 1) {
+        for (size_t alignment = 16; alignment <= 512 * KIB; alignment *= 8) {
+            use(alignment, size);
+        }
+    }
+    (void)ap__hardened_flush(cache);
+}
+
+Test(hardened, blocks_of_every_size_and_alignment_come_back_zeroed)
+{
+    for (int round = 0; round < 20; round++) {
+        use_all();
+    }
+    (void)heap_check();
+    struct ap__quarantine_stats waiting;
+    ap__quarantine_stats(&waiting);
+    cr_assert_eq(waiting.blocks + waiting.large, 0);
+    cr_assert_eq(ap__hardened_lost_spans(), 0);
+}
+
+Test(hardened, any_call_of_the_kernel_may_fail)
+{
+    static const enum os_faults_call calls[] = {OS_FAULTS_MMAP, OS_FAULTS_MUNMAP,
+                                                OS_FAULTS_MPROTECT, OS_FAULTS_MADVISE};
+    for (size_t c = 0; c < sizeof calls / sizeof calls[0]; c++) {
+        for (unsigned long n = 1;; n++) {
+            os_faults_reset();
+            os_faults_fail_nth(calls[c], n);
+            use_all();
+            bool reached = os_faults_count(calls[c]) >= n;
+            os_faults_reset();
+            if (!reached || n > 600) {
+                break;
+            }
+        }
+        use_all();
+    }
+    (void)heap_check();
+}
+
+Test(hardened, without_guards_everything_else_works)
+{
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    use_all();
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    use_all();
+    os_faults_reset();
+    use_all();
+    (void)heap_check();
+}
+
+Test(hardened, what_waits_is_used_before_memory_is_refused)
+{
+    enum { BLOCKS = 64 };
+    void *blocks[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) {
+        blocks[i] = ap__hardened_take(cache, 16, 1000 * KIB);
+        cr_assert_not_null(blocks[i]);
+    }
+    for (int i = 0; i < BLOCKS; i++) {
+        cr_assert(ap__hardened_give(cache, blocks[i], "free"));
+    }
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    struct ap__page_heap_stats stats;
+    ap__page_heap_stats(&stats);
+    for (int i = 0; i < BLOCKS; i++) {
+        blocks[i] = ap__hardened_take(cache, 16, 1000 * KIB);
+        cr_assert_not_null(blocks[i], "%d", i);
+    }
+    os_faults_reset();
+}
+
+Test(hardened, other_addresses_are_no_blocks)
+{
+    static _Alignas(64) char elsewhere[64];
+    size_t size;
+    cr_assert_not(ap__hardened_give(cache, elsewhere, "free"));
+    cr_assert_not(ap__hardened_size(elsewhere, &size, "free"));
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fault_test.c: the look at faults.
+ * Goal: the observer learns address and kind of an access, and then everything goes on as without it: the
+ * earlier handler is called, or the process ends by the signal; signals that were sent are no faults.
+ * Method: children that fault.
+ */
+#include "os/fault.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "support/child.h"
+
+TestSuite(fault, .timeout = 60);
+
+static char *page;
+
+static void observe(uintptr_t address, enum ap__access access)
+{
+    char text[64];
+    int length = snprintf(text, sizeof text, "%s %zd\n", ap__access_name(access),
+                          (ssize_t)(address - (uintptr_t)page));
+    (void)!write(STDERR_FILENO, text, (size_t)length);
+}
+
+static void set_up(void)
+{
+    page = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert(ap__fault_watch(observe));
+}
+
+static void write_there(void *unused)
+{
+    (void)unused;
+    set_up();
+    *(volatile char *)(page + 100) = 1;
+}
+
+static void read_there(void *unused)
+{
+    (void)unused;
+    set_up();
+    (void)*(volatile char *)(page + 7);
+}
+
+Test(fault, is_seen_and_ends_the_process)
+{
+    struct child_result result;
+    child_run(&result, write_there, NULL);
+    cr_assert_eq(result.signal, SIGSEGV);
+    cr_assert_str_eq(result.text, "write 100\n");
+    child_run(&result, read_there, NULL);
+    cr_assert_eq(result.signal, SIGSEGV);
+    cr_assert_str_eq(result.text, "read 7\n");
+}
+
+static void earlier(int number)
+{
+    (void)number;
+    (void)!write(STDERR_FILENO, "earlier\n", 8);
+    _exit(3);
+}
+
+static void earlier_with_info(int number, siginfo_t *info, void *context)
+{
+    (void)context;
+    dprintf(STDERR_FILENO, "earlier %zd\n", (ssize_t)((char *)info->si_addr - page));
+    earlier(number);
+}
+
+static void with_earlier_handler(void *with_info)
+{
+    struct sigaction action = {.sa_handler = earlier};
+    if (*(bool *)with_info) {
+        action.sa_flags = SA_SIGINFO;
+        action.sa_sigaction = earlier_with_info;
+    }
+    sigaction(SIGSEGV, &action, NULL);
+    write_there(NULL);
+}
+
+Test(fault, goes_on_to_the_handler_that_was_there)
+{
+    struct child_result result;
+    bool with_info = false;
+    child_run(&result, with_earlier_handler, &with_info);
+    cr_assert_eq(result.status, 3);
+    cr_assert_str_eq(result.text, "write 100\nearlier\n");
+    with_info = true;
+    child_run(&result, with_earlier_handler, &with_info);
+    cr_assert_eq(result.status, 3);
+    cr_assert_str_eq(result.text, "write 100\nearlier 100\nearlier\n");
+}
+
+static void be_sent_a_signal(void *unused)
+{
+    (void)unused;
+    set_up();
+    raise(SIGSEGV);
+    _exit(4);
+}
+
+Test(fault, that_was_sent_is_none)
+{
+    struct child_result result;
+    child_run(&result, be_sent_a_signal, NULL);
+    cr_assert_eq(result.signal, SIGSEGV);
+    cr_assert_str_eq(result.text, "");
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stack_trace_test.c: who called.
+ * Goal: a trace leads from the function that takes it to its callers; none before it is prepared; errno
+ * stays. Method: a chain of functions that the compiler cannot merge.
+ */
+#include "os/stack_trace.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "support/child.h"
+
+static struct ap__stack_trace trace;
+
+AP_NOINLINE static void *inner(void)
+{
+    ap__stack_trace_take(&trace);
+    return __builtin_return_address(0);
+}
+
+static void *(*volatile call)(void) = inner;
+
+AP_NOINLINE static void *outer(void)
+{
+    void *address = call();
+    __asm__ volatile("" ::: "memory"); /* no tail call */
+    return address;
+}
+
+Test(stack_trace, is_empty_before_it_is_prepared)
+{
+    (void)outer();
+    cr_assert_eq(trace.count, 0);
+}
+
+Test(stack_trace, leads_to_the_callers)
+{
+    ap__stack_trace_prepare();
+    errno = 1789;
+    void *in_outer = outer();
+    cr_assert_eq(errno, 1789);
+    cr_assert_gt(trace.count, 3);
+    cr_assert_leq(trace.count, AP__STACK_FRAMES_MAX);
+    cr_assert_eq(trace.frames[1], in_outer);
+}
+
+static void write_trace(void *unused)
+{
+    (void)unused;
+    ap__stack_trace_write(&trace);
+}
+
+Test(stack_trace, is_a_line_a_frame)
+{
+    struct child_result result;
+    ap__stack_trace_prepare();
+    (void)outer();
+    child_run(&result, write_trace, NULL);
+    unsigned lines = 0;
+    for (const char *at = result.text; *at != '\0'; at++) {
+        lines += *at == '\n';
+    }
+    cr_assert_eq(lines, trace.count);
+    cr_assert_not_null(strstr(result.text, ")[0x"));
+    trace.count = 0;
+    child_run(&result, write_trace, NULL);
+    cr_assert_str_eq(result.text, "  (no stack trace)\n");
+}
