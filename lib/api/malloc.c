@@ -68,16 +68,18 @@ void *ap__take_large(size_t alignment, size_t size, bool zeroed)
 static void *take_slow(size_t alignment, size_t size, unsigned size_class)
 {
     struct ap__thread_cache *cache = ap__life_enter();
+    void *p = NULL;
     if (AP_UNLIKELY(ap__sampled_is_on()) && ap__sampled_is_due(allocations_by_now(cache))) {
-        void *p = ap__sampled_take(alignment, size);
-        if (p != NULL) {
-            return p;
-        }
+        p = ap__sampled_take(alignment, size, false);
     }
-    if (AP_UNLIKELY(ap__options.hardened != 0)) {
-        return ap__hardened_take(cache, alignment, size);
+    if (AP_LIKELY(p == NULL)) {
+        p = AP_UNLIKELY(ap__options.hardened != 0) ? ap__hardened_take(cache, alignment, size)
+                                                   : take_plain(cache, size_class);
     }
-    return take_plain(cache, size_class);
+    if (AP_UNLIKELY(p == NULL && ap__sampled_is_on())) {
+        p = ap__sampled_take(alignment, size, true);
+    }
+    return p;
 }
 
 void *ap__take_quiet(size_t alignment, size_t size, unsigned size_class)
@@ -286,6 +288,9 @@ size_t ap__usable_size(void *p, const char *function)
 
 size_t ap__good_size(size_t size)
 {
+    if (AP_UNLIKELY(ap__options.hardened != 0)) {
+        return size > AP__LARGE_SIZE_MAX ? 0 : size;
+    }
     if (size <= AP_SMALL_SIZE_MAX) {
         return ap__size_class[ap__class_of_size(size)].size;
     }

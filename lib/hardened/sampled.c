@@ -132,9 +132,10 @@ static struct page *page_at(const void *p)
     return page != NULL && page->block == (uintptr_t)p ? page : NULL;
 }
 
-static struct page *pop_locked(void)
+static struct page *pop_locked(bool last_resort)
 {
-    if (queue_length <= (figures.taken < PAGES ? 0 : REUSE_MIN)) {
+    unsigned kept = figures.taken < PAGES || last_resort ? 0 : REUSE_MIN;
+    if (queue_length <= kept) {
         figures.failed++;
         return NULL;
     }
@@ -173,13 +174,13 @@ static void count_taken(size_t size)
     ap__lock_release(&lock);
 }
 
-void *ap__sampled_take(size_t alignment, size_t size)
+void *ap__sampled_take(size_t alignment, size_t size, bool last_resort)
 {
     if (alignment > page_bytes || size > page_bytes) {
         return NULL;
     }
     ap__lock_take(&lock);
-    struct page *page = pop_locked();
+    struct page *page = pop_locked(last_resort);
     ap__lock_release(&lock);
     if (page == NULL) {
         return NULL;

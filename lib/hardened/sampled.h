@@ -46,8 +46,9 @@ static inline bool ap__sampled_contains(const void *p)
 /* Counts `allocations` of this thread. `true`: the next one shall be sampled. */
 bool ap__sampled_is_due(uint64_t allocations);
 
-/* A block; zeroed. `alignment` is a power of two. NULL: too large, or all pages are in use. */
-void *ap__sampled_take(size_t alignment, size_t size);
+/* A block; zeroed. `alignment` is a power of two. NULL: too large, or all pages are in use or, unless
+ * this is the `last_resort`, have been until a short while ago. */
+void *ap__sampled_take(size_t alignment, size_t size, bool last_resort);
 
 /* Frees a block of the pool; anything but the start of a live one is misuse of `function`. */
 void ap__sampled_give(void *p, const char *function);

@@ -73,8 +73,9 @@ void ap__stats_collect(struct ap__stats *stats)
     ap__large_table_stats(&stats->table);
     ap__quarantine_stats(&stats->quarantine);
     ap__sampled_stats(&stats->sampled);
-    size_t waiting = stats->quarantine.block_bytes + stats->quarantine.large_bytes;
+    stats->heap.large_spans -= ap__min(stats->quarantine.large, stats->heap.large_spans);
+    stats->heap.large_bytes -= ap__min(stats->quarantine.large_bytes, stats->heap.large_bytes);
+    stats->live_bytes -= ap__min(stats->quarantine.block_bytes, stats->live_bytes);
     stats->live_bytes += stats->heap.large_bytes + stats->sampled.live_bytes;
-    stats->live_bytes -= ap__min(waiting, stats->live_bytes);
     stats->metadata_bytes = ap__meta_mapped_bytes() + stats->table.mapped_bytes;
 }

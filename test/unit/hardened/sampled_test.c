@@ -35,7 +35,7 @@ Test(sampled, blocks_are_aligned_zeroed_and_of_their_size)
 {
     for (size_t alignment = 1; alignment <= page; alignment *= 2) {
         for (size_t size = 0; size <= page; size += size < 64 ? 1 : 97) {
-            unsigned char *p = ap__sampled_take(alignment, size);
+            unsigned char *p = ap__sampled_take(alignment, size, false);
             cr_assert_not_null(p);
             cr_assert(ap__sampled_contains(p));
             cr_assert_eq((uintptr_t)p % (alignment > 16 ? alignment : 16), 0);
@@ -49,21 +49,21 @@ Test(sampled, blocks_are_aligned_zeroed_and_of_their_size)
 
 Test(sampled, what_does_not_fit_in_a_page_is_not_sampled)
 {
-    cr_assert_null(ap__sampled_take(16, page + 1));
-    cr_assert_null(ap__sampled_take(2 * page, 8));
+    cr_assert_null(ap__sampled_take(16, page + 1, false));
+    cr_assert_null(ap__sampled_take(2 * page, 8, false));
 }
 
 Test(sampled, as_many_as_there_are_pages_live_at_once_and_each_has_its_own)
 {
     void *blocks[POOL];
     for (int i = 0; i < POOL; i++) {
-        blocks[i] = ap__sampled_take(16, 100);
+        blocks[i] = ap__sampled_take(16, 100, false);
         cr_assert_not_null(blocks[i]);
         for (int k = 0; k < i; k++) {
             cr_assert_neq((uintptr_t)blocks[i] / page, (uintptr_t)blocks[k] / page);
         }
     }
-    cr_assert_null(ap__sampled_take(16, 100));
+    cr_assert_null(ap__sampled_take(16, 100, false));
     struct ap__sampled_stats stats;
     ap__sampled_stats(&stats);
     cr_assert_eq(stats.live, POOL);
@@ -72,15 +72,20 @@ Test(sampled, as_many_as_there_are_pages_live_at_once_and_each_has_its_own)
     for (int i = 0; i < POOL; i++) {
         ap__sampled_give(blocks[i], "free");
     }
-    cr_assert_not_null(ap__sampled_take(16, 100));
+    cr_assert_not_null(ap__sampled_take(16, 100, false));
+    for (int i = 1; i < KEPT_BACK; i++) {
+        cr_assert_not_null(ap__sampled_take(16, 100, false));
+    }
+    cr_assert_null(ap__sampled_take(16, 100, false));
+    cr_assert_not_null(ap__sampled_take(16, 100, true));
 }
 
 Test(sampled, a_freed_page_waits_for_others)
 {
-    void *first = ap__sampled_take(16, 100);
+    void *first = ap__sampled_take(16, 100, false);
     ap__sampled_give(first, "free");
     for (int i = 0; i < KEPT_BACK; i++) {
-        void *p = ap__sampled_take(16, 100);
+        void *p = ap__sampled_take(16, 100, false);
         cr_assert_neq((uintptr_t)p / page, (uintptr_t)first / page);
         ap__sampled_give(p, "free");
     }
@@ -106,7 +111,7 @@ struct access {
 static void touch(void *argument)
 {
     const struct access *access = argument;
-    volatile char *p = ap__sampled_take(16, access->size);
+    volatile char *p = ap__sampled_take(16, access->size, false);
     if (access->freed) {
         ap__sampled_give((void *)p, "free");
     }
@@ -165,7 +170,7 @@ Test(sampled, faults_of_other_addresses_take_their_course)
 static void overflow_in_page(void *offset)
 {
     for (int i = 0; i < 64; i++) { /* both placements come up */
-        unsigned char *p = ap__sampled_take(16, 100);
+        unsigned char *p = ap__sampled_take(16, 100, false);
         if ((uintptr_t)p % page == 0 ? *(long *)offset > 0 : *(long *)offset < 0) {
             p[*(long *)offset] ^= 1;
         }
@@ -189,7 +194,7 @@ Test(sampled, a_write_beside_the_block_on_its_page_is_found_when_it_is_freed)
 static void free_twice(void *unused)
 {
     (void)unused;
-    void *p = ap__sampled_take(16, 100);
+    void *p = ap__sampled_take(16, 100, false);
     ap__sampled_give(p, "free");
     ap__sampled_give(p, "free");
 }
@@ -206,7 +211,7 @@ Test(sampled, a_double_free_is_reported_with_its_history)
 static void free_inside(void *unused)
 {
     (void)unused;
-    ap__sampled_give((char *)ap__sampled_take(16, 100) + 16, "free");
+    ap__sampled_give((char *)ap__sampled_take(16, 100, false) + 16, "free");
 }
 
 static void free_guard(void *unused)
@@ -231,24 +236,24 @@ Test(sampled, a_page_that_cannot_be_made_usable_is_not_lost)
 {
     for (int i = 0; i < 2 * POOL; i++) {
         os_faults_fail_nth(OS_FAULTS_MPROTECT, 1);
-        cr_assert_null(ap__sampled_take(16, 100));
+        cr_assert_null(ap__sampled_take(16, 100, false));
     }
     os_faults_reset();
     void *blocks[POOL];
     for (int i = 0; i < POOL; i++) {
-        blocks[i] = ap__sampled_take(16, 100);
+        blocks[i] = ap__sampled_take(16, 100, false);
         cr_assert_not_null(blocks[i]);
     }
 }
 
 Test(sampled, a_page_that_cannot_be_guarded_is_not_used_again)
 {
-    void *p = ap__sampled_take(16, 100);
+    void *p = ap__sampled_take(16, 100, false);
     os_faults_fail_nth(OS_FAULTS_MPROTECT, 1);
     ap__sampled_give(p, "free");
     os_faults_reset();
     for (int i = 0; i < 4 * POOL; i++) {
-        void *other = ap__sampled_take(16, 100);
+        void *other = ap__sampled_take(16, 100, false);
         cr_assert_not_null(other);
         cr_assert_neq((uintptr_t)other / page, (uintptr_t)p / page);
         ap__sampled_give(other, "free");
@@ -258,6 +263,6 @@ Test(sampled, a_page_that_cannot_be_guarded_is_not_used_again)
 Test(sampled, errno_stays)
 {
     errno = 1789;
-    ap__sampled_give(ap__sampled_take(16, 100), "free");
+    ap__sampled_give(ap__sampled_take(16, 100, false), "free");
     cr_assert_eq(errno, 1789);
 }
