@@ -8,12 +8,13 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 static ap__fault_observer *observer;
 static struct sigaction previous;
-static _Atomic(bool) observed; /* one report is enough, also when a report faults */
+static _Atomic(bool) busy; /* a thread is telling what it knows */
 
 const char *ap__access_name(enum ap__access access)
 {
@@ -31,6 +32,26 @@ static enum ap__access access_of(const ucontext_t *context)
 #endif
 }
 
+static bool has_previous(void)
+{
+    return (previous.sa_flags & SA_SIGINFO) != 0 ||
+           (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN);
+}
+
+/* One thread at a time tells what it knows. */
+static void observe(const siginfo_t *info, const ucontext_t *context)
+{
+    const struct timespec a_moment = {0, 1000000};
+    while (atomic_exchange(&busy, true)) {
+        (void)nanosleep(&a_moment, NULL);
+    }
+    observer((uintptr_t)info->si_addr, access_of(context));
+    /* Where the process is about to end, others that fault meanwhile shall not end it before it has told all. */
+    if (has_previous()) {
+        atomic_store(&busy, false);
+    }
+}
+
 /* What would have happened without us. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
@@ -38,7 +59,7 @@ static void pass_on(int number, siginfo_t *info, void *context)
         previous.sa_sigaction(number, info, context);
         return;
     }
-    if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    if (has_previous()) {
         previous.sa_handler(number);
         return;
     }
@@ -54,9 +75,8 @@ static void pass_on(int number, siginfo_t *info, void *context)
 static void on_fault(int number, siginfo_t *info, void *context)
 {
     int saved_errno = errno;
-    if (info->si_code > 0 && !atomic_exchange(&observed, true)) {
-        observer((uintptr_t)info->si_addr, access_of(context));
-        atomic_store(&observed, false);
+    if (info->si_code > 0) {
+        observe(info, context);
     }
     errno = saved_errno;
     pass_on(number, info, context);
