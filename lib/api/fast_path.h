@@ -59,7 +59,7 @@ static AP_ALWAYS_INLINE bool ap__push_inline(void *p)
 {
     uintptr_t base = ap__region_base();
     uintptr_t offset = (uintptr_t)p - base;
-    uintptr_t offset_16 = offset >> 4 | offset << 60; /* a rotation */
+    uintptr_t offset_16 = offset >> 4 | (AP_CHECKS ? offset << 60 : 0); /* a rotation */
     if (AP_UNLIKELY(offset_16 >= ap__region_limit_16())) {
         return false;
     }
@@ -69,7 +69,7 @@ static AP_ALWAYS_INLINE bool ap__push_inline(void *p)
                                              memory_order_relaxed);
     struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
     ap__slot *top = ap__free_list_top(list);
-    if (AP_UNLIKELY(top == list->full) || AP_UNLIKELY(ap__slot_load_own(top) == p)) {
+    if (AP_UNLIKELY(top == list->full) || AP_MISUSED(ap__slot_load_own(top) == p)) {
         return false;
     }
     ap__slot_store(top + 1, p);

@@ -15,8 +15,8 @@
 static inline void ap__check_live(unsigned size_class, const void *p, const char *function)
 {
     const struct ap__thread_cache *cache = ap__thread_cache_or_null();
-    if (AP_UNLIKELY(cache != NULL &&
-                    ap__slot_load(ap__free_list_top(&cache->lists[size_class])) == p)) {
+    if (AP_MISUSED(cache != NULL &&
+                   ap__slot_load(ap__free_list_top(&cache->lists[size_class])) == p)) {
         ap__misuse(function, p, AP__MISUSE_DOUBLE_FREE);
     }
 }

@@ -137,7 +137,7 @@ AP_NORETURN AP_COLD static void report_no_block(const void *p, const char *funct
 
 static void check_aligned(const void *p, const char *function)
 {
-    if (AP_UNLIKELY((uintptr_t)p % AP_MIN_ALIGNMENT != 0)) {
+    if (AP_MISUSED((uintptr_t)p % AP_MIN_ALIGNMENT != 0)) {
         ap__misuse(function, p, AP__MISUSE_MISALIGNED);
     }
 }
@@ -168,7 +168,7 @@ struct ap__block ap__block_at(const void *p, const char *function)
     }
     unsigned size_class = ap__page_heap_class_of(p);
     if (size_class != 0) {
-        if (AP_UNLIKELY(!ap__central_is_slot(size_class, p))) {
+        if (AP_MISUSED(!ap__central_is_slot(size_class, p))) {
             ap__misuse(function, p, AP__MISUSE_INTERIOR);
         }
         ap__check_live(size_class, p, function);
@@ -251,7 +251,7 @@ void ap__free_sized(void *p, size_t size, const char *function)
     if (p == NULL) {
         return;
     }
-    if (AP_UNLIKELY(!size_fits(p, ap__block_at(p, function), size))) {
+    if (AP_MISUSED(!size_fits(p, ap__block_at(p, function), size))) {
         ap__misuse(function, p, AP__MISUSE_WRONG_SIZE);
     }
     ap__free_inline(p, function);
@@ -270,7 +270,7 @@ void ap__free_aligned_sized(void *p, size_t alignment, size_t size, const char *
     if (p == NULL) {
         return;
     }
-    if (AP_UNLIKELY(!ap__is_power_of_two(alignment) || (uintptr_t)p % alignment != 0)) {
+    if (AP_MISUSED(!ap__is_power_of_two(alignment) || (uintptr_t)p % alignment != 0)) {
         ap__misuse(function, p, AP__MISUSE_WRONG_ALIGNMENT);
     }
     /* An aligned block may be far larger than its size; only too large a size is surely wrong. */

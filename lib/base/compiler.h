@@ -22,6 +22,15 @@
 #define AP_LIKELY(x) __builtin_expect(!!(x), 1)
 #define AP_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/*
+ * A condition that only misuse by the program can bring about. Built with -Dchecks=false it is false:
+ * for measuring what the checks cost, never for use.
+ */
+#ifndef AP_CHECKS
+#define AP_CHECKS 1
+#endif
+#define AP_MISUSED(x) (AP_CHECKS && AP_UNLIKELY(x))
+
 #define AP_NOINLINE __attribute__((noinline))
 #define AP_ALWAYS_INLINE inline __attribute__((always_inline))
 #define AP_NORETURN __attribute__((noreturn))

@@ -349,11 +349,13 @@ static unsigned give_run_locked(struct finder *finder, const struct ap__size_cla
 {
     unsigned done = 0;
     while (done < count && is_near(finder, blocks[done])) {
-        if (AP_UNLIKELY(!find_slot(finder, info, blocks[done]))) {
+        bool is_slot = find_slot(finder, info, blocks[done]);
+        if (AP_MISUSED(!is_slot)) {
             *given = WAS_NO_SLOT;
             break;
         }
-        if (AP_UNLIKELY(!ap__slot_map_release(finder->span, finder->slot))) {
+        bool was_claimed = ap__slot_map_release(finder->span, finder->slot);
+        if (AP_MISUSED(!was_claimed)) {
             *given = WAS_FREE;
             break;
         }
@@ -405,7 +407,7 @@ void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned 
 {
     struct finder finder = {0};
     for (unsigned i = 0; i < count; i++) {
-        if (AP_UNLIKELY(!find(&finder, size_class, blocks[i]))) {
+        if (AP_MISUSED(!find(&finder, size_class, blocks[i]))) {
             ap__misuse(function, blocks[i], why_no_slot(size_class, blocks[i]));
         }
     }

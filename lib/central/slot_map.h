@@ -80,7 +80,7 @@ static inline bool ap__slot_map_release(struct ap__span *span, unsigned slot)
 {
     unsigned word = slot / AP_SLOT_WORD_BITS;
     uint64_t bit = UINT64_C(1) << (slot % AP_SLOT_WORD_BITS);
-    if ((span->slots.bitmap[word] & bit) != 0) {
+    if (AP_MISUSED((span->slots.bitmap[word] & bit) != 0)) {
         return false;
     }
     span->slots.bitmap[word] |= bit;
