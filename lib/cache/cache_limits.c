@@ -58,6 +58,11 @@ void ap__cache_limits_release(size_t bytes)
     atomic_fetch_sub_explicit(&granted_total, bytes, memory_order_relaxed);
 }
 
+size_t ap__cache_limits_granted(void)
+{
+    return atomic_load_explicit(&granted_total, memory_order_relaxed);
+}
+
 void ap__cache_limits_reset_in_child(size_t granted_bytes)
 {
     atomic_store_explicit(&granted_total, granted_bytes, memory_order_relaxed);

@@ -26,6 +26,9 @@ size_t ap__cache_limits_grant(size_t granted_bytes, size_t more_bytes);
 /* Gives grants back. */
 void ap__cache_limits_release(size_t bytes);
 
+/* All grants together. For tests and debuggers. */
+size_t ap__cache_limits_granted(void);
+
 /* After fork: the only grants that live on are this thread's. */
 void ap__cache_limits_reset_in_child(size_t granted_bytes);
 

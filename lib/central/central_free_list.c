@@ -554,3 +554,18 @@ void ap__central_stats(unsigned size_class, struct ap__central_stats *stats)
     stats->claimed = central->claimed;
     ap__lock_release(&central->lock);
 }
+
+void ap__central_view_locked(unsigned size_class, struct ap__central_view *view)
+{
+    const struct central *central = &centrals[size_class];
+    *view = (struct ap__central_view){
+        .buckets = central->buckets,
+        .bucket_count = BUCKETS,
+        .no_bucket = NO_BUCKET,
+        .away = AWAY,
+        .occupied = central->occupied,
+        .drained = central->drained,
+        .spans = central->spans,
+        .claimed = central->claimed,
+    };
+}

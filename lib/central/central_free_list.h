@@ -69,4 +69,18 @@ void ap__central_stats(unsigned size_class, struct ap__central_stats *stats);
 
 struct ap__lock *ap__central_lock(unsigned size_class); /* for fork only */
 
+/* A class' lists and counts. For tests and debuggers: the caller holds the lock. */
+struct ap__span;
+struct ap__central_view {
+    struct ap__span *const *buckets; /* heads of circular lists, the fullest spans first */
+    unsigned bucket_count;
+    unsigned no_bucket; /* what a span on no list has as its bucket */
+    unsigned away;      /* the same, and a purge has it */
+    unsigned occupied;
+    size_t drained;
+    size_t spans;
+    size_t claimed;
+};
+void ap__central_view_locked(unsigned size_class, struct ap__central_view *view);
+
 #endif

@@ -268,3 +268,15 @@ size_t ap__transfer_count(unsigned size_class)
     }
     return count;
 }
+
+void ap__transfer_view_locked(unsigned shard, unsigned size_class, struct ap__transfer_view *view)
+{
+    const struct transfer *transfer = &transfers[shard][size_class];
+    *view = (struct ap__transfer_view){
+        .blocks = transfer->blocks,
+        .count = count_of(transfer),
+        .capacity = transfer->capacity,
+        .limit = limit_of(transfer),
+        .unused = transfer->unused,
+    };
+}

@@ -49,4 +49,14 @@ size_t ap__transfer_count(unsigned size_class);
 unsigned ap__transfer_shards(void);
 struct ap__lock *ap__transfer_lock(unsigned shard, unsigned size_class); /* for fork only */
 
+/* One stack. For tests and debuggers: the caller holds its lock. */
+struct ap__transfer_view {
+    void *const *blocks; /* NULL: never used */
+    unsigned count;
+    unsigned capacity;
+    unsigned limit;
+    unsigned unused;
+};
+void ap__transfer_view_locked(unsigned shard, unsigned size_class, struct ap__transfer_view *view);
+
 #endif

@@ -647,3 +647,18 @@ void ap__page_heap_stats(struct ap__page_heap_stats *stats)
     stats->reserved_bytes = ap__region_unused_bytes();
     ap__lock_release(&lock);
 }
+
+void ap__page_heap_view_locked(struct ap__page_heap_view *view)
+{
+    view->tree_root = free_spans.root;
+    view->tree_count = free_spans.count;
+    for (int kind = 0; kind < AP__DIRTY_KINDS; kind++) {
+        view->dirty[kind].newest = dirty[kind].newest;
+        view->dirty[kind].oldest = dirty[kind].oldest;
+        view->dirty[kind].granules = dirty[kind].granules;
+    }
+    view->free_granules = free_granules;
+    view->large_granules = large_granules;
+    view->large_count = large_count;
+    view->outside_granules = outside_granules;
+}

@@ -83,4 +83,20 @@ extern struct ap__bell ap__heap_bell;
 
 struct ap__lock *ap__page_heap_lock(void); /* for fork only */
 
+/* What the page heap keeps beside the spans. For tests and debuggers: the caller holds the lock. */
+struct ap__page_heap_view {
+    const struct ap__span *tree_root;
+    size_t tree_count;
+    struct {
+        const struct ap__span *newest;
+        const struct ap__span *oldest;
+        size_t granules;
+    } dirty[AP__DIRTY_KINDS];
+    size_t free_granules;
+    size_t large_granules;
+    size_t large_count;
+    size_t outside_granules;
+};
+void ap__page_heap_view_locked(struct ap__page_heap_view *view);
+
 #endif

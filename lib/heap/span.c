@@ -89,3 +89,13 @@ void ap__span_record_give(struct ap__span *span)
     span->link.next = recycled;
     recycled = span;
 }
+
+uint32_t ap__span_record_count(void)
+{
+    return records_used;
+}
+
+const struct ap__span *ap__span_recycled(void)
+{
+    return recycled;
+}

@@ -76,6 +76,11 @@ void ap__span_record_give(struct ap__span *span);
 /* The record of an index that the arena has given out. Any thread, no lock. */
 struct ap__span *ap__span_by_index(uint32_t index);
 
+/* For tests and debuggers, under the page heap's lock: how many records there are (all indices are below
+ * it), and the recycled ones, linked by link.next. */
+uint32_t ap__span_record_count(void);
+const struct ap__span *ap__span_recycled(void);
+
 static inline size_t ap__span_bytes(const struct ap__span *span)
 {
     return span->granules << AP_PAGE_HEAP_GRANULE_SHIFT;

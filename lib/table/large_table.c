@@ -807,3 +807,18 @@ bool ap__large_table_is_valid(void)
     }
     return entries <= count_live();
 }
+
+void ap__large_table_visit(void (*function)(void *argument, uintptr_t address, uint32_t record),
+                           void *argument)
+{
+    struct table *t = atomic_load_explicit(&root, memory_order_relaxed);
+    for (; t != NULL; t = atomic_load_explicit(&t->next, memory_order_relaxed)) {
+        for (uint64_t i = 0; i < capacity_of(t); i++) {
+            uint64_t word = atomic_load_explicit(&t->slots[i], memory_order_relaxed);
+            uint64_t entries = 0;
+            if (slot_is_valid(&t->slots[i], &entries) && entries != 0) {
+                function(argument, address_of(word), record_of(word));
+            }
+        }
+    }
+}

@@ -82,4 +82,8 @@ void ap__large_table_stats(struct ap__large_table_stats *stats);
  */
 bool ap__large_table_is_valid(void);
 
+/* Calls `function` for each entry that counts, once. For tests and debuggers, while nobody is at work. */
+void ap__large_table_visit(void (*function)(void *argument, uintptr_t address, uint32_t record),
+                           void *argument);
+
 #endif

@@ -45,7 +45,7 @@ static int64_t pass(uint64_t ms)
 
 static size_t dirty(void)
 {
-    return heap_check().dirty_granules;
+    return page_heap_check().dirty_granules;
 }
 
 /* Free spans of one length that do not coalesce: every other is kept. */

@@ -3,7 +3,7 @@
  * page_heap_test.c: spans taken, given, grown, purged.
  * Goal: best fit, coalescing, alignment, exactness of what is known to be zero, and an unharmed heap
  * whatever the kernel refuses. Method: short sequences with known outcomes; a random one beside a model,
- * an array of granules that is searched from end to end; threads beside a purge. heap_check() walks the
+ * an array of granules that is searched from end to end; threads beside a purge. page_heap_check() walks the
  * whole heap in between. Seeds are printed.
  */
 #include "heap/page_heap.h"
@@ -54,7 +54,7 @@ Test(page_heap, first_spans_are_neighbours_from_the_start_of_the_region)
     cr_assert_eq(a->start, ap__region_address_of(ap__region_first_granule()));
     cr_assert_eq(b->start, a->start + AP_GRANULE);
     memset((void *)b->start, 1, 3 * AP_GRANULE);
-    heap_check();
+    page_heap_check();
 }
 
 Test(page_heap, best_fit_takes_the_shortest_and_of_those_the_lowest)
@@ -74,7 +74,7 @@ Test(page_heap, best_fit_takes_the_shortest_and_of_those_the_lowest)
     cr_assert_eq(take(2)->start, starts[6]);
     cr_assert_eq(take(2)->start, starts[4]);
     cr_assert_eq(take(4)->start, starts[0]);
-    heap_check();
+    page_heap_check();
 }
 
 Test(page_heap, neighbours_become_one_in_whatever_order_they_are_freed)
@@ -88,13 +88,13 @@ Test(page_heap, neighbours_become_one_in_whatever_order_they_are_freed)
         uintptr_t start = spans[0]->start;
         for (int k = 0; k < 3; k++) {
             ap__page_heap_give(spans[orders[i][k]]);
-            heap_check();
+            page_heap_check();
         }
         struct ap__span *all = take(9);
         cr_assert_eq(all->start, start);
         ap__page_heap_give(all);
         ap__page_heap_give(wall);
-        cr_assert_eq(heap_check().free_spans, 1);
+        cr_assert_eq(page_heap_check().free_spans, 1);
     }
 }
 
@@ -107,10 +107,10 @@ Test(page_heap, alignments_are_kept_and_what_is_cut_off_stays_usable)
         cr_assert_not_null(span);
         cr_assert_eq(span->start % alignment, 0);
         cr_assert_eq(span->granules, 3);
-        heap_check();
+        page_heap_check();
         ap__page_heap_give(span);
         ap__page_heap_give(wall);
-        cr_assert_eq(heap_check().free_spans, 1);
+        cr_assert_eq(page_heap_check().free_spans, 1);
     }
 }
 
@@ -123,12 +123,12 @@ Test(page_heap, small_spans_are_in_both_maps_until_they_are_given_back)
         cr_assert_eq(ap__region_class_of(i), 17);
         cr_assert_eq(ap__page_heap_span_of(ap__region_address_of(i) + 999), span);
     }
-    heap_check();
+    page_heap_check();
     ap__page_heap_give(span);
     for (size_t i = first; i < first + 5; i++) {
         cr_assert_eq(ap__region_class_of(i), 0);
     }
-    heap_check();
+    page_heap_check();
 }
 
 Test(page_heap, a_span_extends_into_its_free_neighbour_only)
@@ -141,10 +141,10 @@ Test(page_heap, a_span_extends_into_its_free_neighbour_only)
     ap__page_heap_give(b);
     cr_assert(!ap__page_heap_extend(a, 5));
     cr_assert(ap__page_heap_extend(a, 3));
-    heap_check();
+    page_heap_check();
     cr_assert(ap__page_heap_extend(a, 4));
     cr_assert(!ap__page_heap_extend(a, 5));
-    cr_assert_eq(heap_check().large_spans, 2);
+    cr_assert_eq(page_heap_check().large_spans, 2);
     cr_assert_eq(stats().large_bytes, 5 * AP_GRANULE);
     ap__page_heap_give(wall);
 }
@@ -157,10 +157,10 @@ Test(page_heap, a_shortened_span_frees_its_end)
     uintptr_t end = a->start + 4 * AP_GRANULE;
     a->large.size_bytes = 1;
     cr_assert(ap__page_heap_shorten(a, 4));
-    heap_check();
+    page_heap_check();
     cr_assert_eq(take(6)->start, end);
     ap__page_heap_give(wall);
-    heap_check();
+    page_heap_check();
 }
 
 Test(page_heap, fresh_memory_is_clean_used_memory_is_dirty_purged_memory_is_clean)
@@ -171,9 +171,9 @@ Test(page_heap, fresh_memory_is_clean_used_memory_is_dirty_purged_memory_is_clea
     cr_assert_eq(ap__region_count_dirty(first, 4), 0);
     memset((void *)a->start, 7, 4 * AP_GRANULE);
     ap__page_heap_give(a);
-    cr_assert_eq(heap_check().dirty_granules, 4);
+    cr_assert_eq(page_heap_check().dirty_granules, 4);
     cr_assert_eq(ap__page_heap_purge_all(), 4 * AP_GRANULE);
-    cr_assert_eq(heap_check().dirty_granules, 0);
+    cr_assert_eq(page_heap_check().dirty_granules, 0);
     cr_assert_eq(ap__page_heap_purge_all(), 0);
     a = take(4);
     cr_assert_eq(ap__region_granule_of(a->start), first);
@@ -193,12 +193,12 @@ Test(page_heap, a_purge_that_the_kernel_refuses_ends_and_loses_nothing)
     ap__page_heap_give(b);
     os_faults_fail_always(OS_FAULTS_MADVISE);
     cr_assert_eq(ap__page_heap_purge_all(), 0);
-    cr_assert_eq(heap_check().dirty_granules, 8);
+    cr_assert_eq(page_heap_check().dirty_granules, 8);
     os_faults_reset();
     cr_assert_eq(ap__page_heap_purge_all(), 8 * AP_GRANULE);
     ap__page_heap_give(wall);
     ap__page_heap_give(wall2);
-    heap_check();
+    page_heap_check();
 }
 
 Test(page_heap, refused_growth_yields_nothing_and_later_memory)
@@ -209,7 +209,7 @@ Test(page_heap, refused_growth_yields_nothing_and_later_memory)
     os_faults_fail_always(OS_FAULTS_MPROTECT);
     os_faults_fail_always(OS_FAULTS_MMAP);
     cr_assert_null(ap__page_heap_take(held + 1, AP_GRANULE, 0));
-    heap_check();
+    page_heap_check();
     cr_assert_not_null(ap__page_heap_take(held, AP_GRANULE, 0)); /* what there is can be had */
     os_faults_reset();
     cr_assert_not_null(ap__page_heap_take(held + 1, AP_GRANULE, 0));
@@ -263,7 +263,7 @@ Test(page_heap, a_used_up_region_is_continued_outside)
     while (count-- > 0) {
         ap__page_heap_give(inside[count]);
     }
-    cr_assert_eq(heap_check().free_spans, 1);
+    cr_assert_eq(page_heap_check().free_spans, 1);
 }
 
 Test(page_heap, without_any_region_all_spans_are_outside)
@@ -299,7 +299,7 @@ Test(page_heap, without_records_exact_fits_are_had_and_all_else_changes_nothing)
     ap__page_heap_give(spans[3]);
     exhaust_records();
     /* What the free spans' own records allow is done before. */
-    struct heap_check before = heap_check();
+    struct consistency_sums before = page_heap_check();
     cr_assert_eq(before.free_granules, 9);
     cr_assert_null(ap__page_heap_take(3, AP_GRANULE, 0));
     cr_assert_null(ap__page_heap_take(6, AP_GRANULE, 0));
@@ -307,18 +307,18 @@ Test(page_heap, without_records_exact_fits_are_had_and_all_else_changes_nothing)
     cr_assert(!ap__page_heap_shorten(spans[4], 1), "the end cannot become a span");
     cr_assert_eq(spans[2]->granules, 4);
     cr_assert_eq(spans[4]->granules, 4);
-    struct heap_check after = heap_check();
+    struct consistency_sums after = page_heap_check();
     cr_assert_eq(after.free_spans, before.free_spans);
     cr_assert_eq(after.free_granules, before.free_granules);
     cr_assert_eq(after.dirty_granules, before.dirty_granules);
     cr_assert(ap__page_heap_extend(spans[2], 8), "as a whole it can be had");
     spans[1] = ap__page_heap_take(5, AP_GRANULE, 0);
     cr_assert_not_null(spans[1]);
-    heap_check();
+    page_heap_check();
     ap__page_heap_give(spans[1]); /* its record comes back with it */
     os_faults_reset();
     cr_assert_not_null(ap__page_heap_take(3, AP_GRANULE, 0));
-    heap_check();
+    page_heap_check();
 }
 
 Test(page_heap, a_cut_that_lacks_its_second_record_returns_the_first)
@@ -334,9 +334,9 @@ Test(page_heap, a_cut_that_lacks_its_second_record_returns_the_first)
     exhaust_records();
     ap__span_record_give(last_record);
     cr_assert_null(ap__page_heap_take(3, alignment, 0));
-    cr_assert_eq(heap_check().free_granules, 20);
+    cr_assert_eq(page_heap_check().free_granules, 20);
     cr_assert_not_null(ap__page_heap_take(3, AP_GRANULE, 0), "one record is there");
-    heap_check();
+    page_heap_check();
 }
 
 Test(page_heap, moved_pages_are_mapped_afresh_or_stay_dirty)
@@ -354,7 +354,7 @@ Test(page_heap, moved_pages_are_mapped_afresh_or_stay_dirty)
         ap__page_heap_give(a);
         os_faults_reset();
         cr_assert_eq(ap__region_count_dirty(first, 4), refused ? 4 : 0);
-        cr_assert_eq(heap_check().dirty_granules, refused ? 4 : 0);
+        cr_assert_eq(page_heap_check().dirty_granules, refused ? 4 : 0);
         a = take(4);
         cr_assert_eq(ap__region_granule_of(a->start), first);
         cr_assert(!a->moved);
@@ -568,7 +568,7 @@ static void purge(void)
 
 static void compare_with_model(void)
 {
-    struct heap_check sums = heap_check();
+    struct consistency_sums sums = page_heap_check();
     size_t unused = 0, dirty = 0, spans = 0;
     for (size_t i = model.first; i < model.limit; i++) {
         unused += model.owner[i] == 0;
@@ -610,7 +610,7 @@ Test(page_heap, does_what_the_model_does_through_random_use, .timeout = 100)
             give(slot);
         }
     }
-    cr_assert_eq(heap_check().free_spans, 1);
+    cr_assert_eq(page_heap_check().free_spans, 1);
     purge();
     compare_with_model();
 }
@@ -676,5 +676,5 @@ Test(page_heap, a_purge_beside_other_threads_takes_nothing_of_theirs, .timeout =
     }
     atomic_store(&stop, true);
     pthread_join(purging, NULL);
-    cr_assert_eq(heap_check().free_spans, 1);
+    cr_assert_eq(page_heap_check().free_spans, 1);
 }
