@@ -9,7 +9,6 @@
 #include "support/consistency.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -29,13 +28,14 @@
 #include "table/large_table.h"
 
 enum {
-    LOCK_SECONDS = 20,
     PURGE_MS = 20000,
     TREE_DEPTH_MAX = 400,
     SEEN_SLOTS = 1 << 18, /* of the table of blocks that are kept, unless there are very many */
     WORD_BITS = 64,
     TEXT_BYTES = 256,
 };
+
+unsigned consistency_lock_seconds = 20;
 
 /* What is walked, and what has been found. One thread at a time. */
 static char text[TEXT_BYTES];
@@ -46,6 +46,8 @@ static bool is_busy;  /* a purge has a span */
 static struct consistency_sums sums;
 static struct ap__page_heap_view heap;
 static uint32_t records;
+
+static const struct timespec pause_1_ms = {0, 1000000};
 
 /* By class, from the records. */
 static struct class_sums {
@@ -114,13 +116,13 @@ static void check_lock(struct ap__lock *lock)
     if (found || !check(!ap__lock_is_mine(lock), "this thread holds a lock", lock, lock->rank)) {
         return;
     }
-    time_t end = now_seconds() + LOCK_SECONDS;
+    time_t end = now_seconds() + (time_t)consistency_lock_seconds;
     while (pthread_mutex_trylock(&lock->mutex) != 0) {
         if (now_seconds() > end) {
             fault("a lock is never released", lock, lock->rank);
             return;
         }
-        (void)sched_yield();
+        (void)nanosleep(&pause_1_ms, NULL);
     }
     (void)check(lock->recursion == 0, "a free lock has been taken twice", lock, lock->recursion);
     (void)check(atomic_load(&lock->owner) == 0, "a free lock has an owner", lock, lock->rank);
@@ -729,7 +731,6 @@ static void walk_all(void)
 /* Again while a purge, the helper's, has spans in its hands; in a child nobody will ever settle those. */
 static const char *find_fault(void (*walk)(void), bool in_child)
 {
-    static const struct timespec pause = {0, 1000000};
     found = false;
     is_child = in_child;
     is_part = walk == walk_page_heap;
@@ -746,7 +747,7 @@ static const char *find_fault(void (*walk)(void), bool in_child)
             (void)check(!is_busy || is_child, "a purge never ends", NULL, PURGE_MS);
             break;
         }
-        (void)nanosleep(&pause, NULL);
+        (void)nanosleep(&pause_1_ms, NULL);
     }
     return found ? text : NULL;
 }

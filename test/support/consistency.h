@@ -32,6 +32,9 @@ const char *consistency_find_fault_in_child(void);
 /* The page heap only: for tests that take spans from it directly, which nobody has entered anywhere. */
 const char *consistency_find_page_heap_fault(void);
 
+/* For how long a lock may be held by others before that is a fault. */
+extern unsigned consistency_lock_seconds;
+
 /* What the last walk counted; complete if it found no fault. */
 struct consistency_sums {
     size_t free_spans, free_granules, dirty_granules, large_spans, large_granules, small_spans;
