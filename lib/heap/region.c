@@ -86,6 +86,17 @@ static void place_maps(char *base, size_t granules)
     first_granule = ap__align_up(offset, AP_GRANULE) >> AP_PAGE_HEAP_GRANULE_SHIFT;
 }
 
+/* There is no region: nothing may grow into addresses that are somebody else's by now. */
+static void forget_maps(void)
+{
+    for (int i = 0; i < MAP_COUNT; i++) {
+        maps[i].start = NULL;
+        maps[i].usable_bytes = 0;
+    }
+    granules_reserved = 0;
+    first_granule = 0;
+}
+
 /* Makes the entries of all granules below `granules` usable. */
 static bool commit_maps(size_t granules)
 {
@@ -121,6 +132,7 @@ bool ap__region_init(size_t reserve_bytes)
         place_maps(base, size >> AP_PAGE_HEAP_GRANULE_SHIFT);
         if (!commit_maps(first_granule)) {
             (void)ap__os_unmap(base, size);
+            forget_maps();
             return false;
         }
         atomic_store_explicit(&ap__region_class_map, (_Atomic(uint8_t) *)base,

@@ -89,6 +89,21 @@ Test(region, no_reservation_at_all_is_reported)
     cr_assert_eq(ap__region_limit_granules(), 0);
 }
 
+Test(region, maps_that_are_refused_leave_no_region_behind)
+{
+    for (unsigned long n = 1; n <= 3; n++) { /* one call for each map */
+        os_faults_reset();
+        os_faults_fail_nth(OS_FAULTS_MPROTECT, n);
+        cr_assert(!ap__region_init(64 * MIB));
+        os_faults_reset();
+        cr_assert_eq(ap__region_granules_left(), 0);
+        cr_assert_eq(ap__region_usable_bytes(), 0);
+        cr_assert_eq(ap__region_unused_bytes(), 0);
+        cr_assert_eq(ap__region_grow(1), 0);
+        cr_assert_eq(os_faults_count(OS_FAULTS_MPROTECT), 0, "of addresses that are not ours");
+    }
+}
+
 Test(region, refused_growth_changes_nothing_and_can_be_tried_again)
 {
     cr_assert(ap__region_init(64 * MIB));
