@@ -159,13 +159,16 @@ bool ap__thread_watch_exits(void)
     return true;
 }
 
-/* Makes sure that this thread's exit is noticed; the key may not exist yet. */
-static void arm(struct ap__thread_cache *cache)
+/* Makes sure that this thread's exit is noticed; the key may not exist yet. `false`: libc has no memory for
+ * that now. Then the thread does without a cache: it would be lost with the thread. */
+static bool arm(struct ap__thread_cache *cache)
 {
     if (!cache->exit_armed && atomic_load_explicit(&exit_key_made, memory_order_acquire)) {
         cache->exit_armed = true;
         cache->exit_armed = pthread_setspecific(exit_key, cache) == 0;
+        return cache->exit_armed;
     }
+    return true;
 }
 
 struct ap__thread_cache *ap__thread_cache_or_null(void)
@@ -210,8 +213,10 @@ struct ap__thread_cache *ap__thread_enter(void)
             ap__thread_cache_current = cache;
         }
     }
-    if (AP_UNLIKELY(!cache->exit_armed)) {
-        arm(cache);
+    /* A handler that has interrupted the cache's work does not take it away. */
+    if (AP_UNLIKELY(!cache->exit_armed) && !arm(cache) && !cache->at_work) {
+        (void)leave(cache);
+        return NULL;
     }
     return cache;
 }

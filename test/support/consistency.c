@@ -498,12 +498,11 @@ static size_t seen_slots; /* a power of two */
 static bool seen_open(size_t blocks)
 {
     seen = seen_first;
-    seen_slots = SEEN_SLOTS;
-    if (blocks <= SEEN_SLOTS / 4 * 3) {
-        memset(seen_first, 0, sizeof seen_first);
+    seen_slots = ap__power_of_two_ceiling(2 * ap__max(blocks, 1));
+    if (seen_slots <= SEEN_SLOTS) {
+        memset(seen_first, 0, seen_slots * sizeof *seen);
         return true;
     }
-    seen_slots = ap__power_of_two_ceiling(blocks * 2);
     long mapping = syscall(SYS_mmap, NULL, seen_slots * sizeof *seen, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
     seen = (uintptr_t *)mapping;

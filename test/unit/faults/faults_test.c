@@ -1,244 +1,205 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * faults_test.c: the kernel refuses the n-th call of a kind, for every n.
+ * faults_test.c: every call that the system can refuse is refused, in everything a program does.
  * Goal: an allocation fails with NULL and ENOMEM or succeeds another way; nothing is lost or locked, other
- * allocations go on, and once memory is back so is service. Method: each scenario runs in a child for
- * n = 1, 2, ... until it makes fewer calls than n; afterwards the whole heap is checked.
+ * allocations go on, and once memory is back so is service. Method: each scenario runs in a child for each call
+ * and n = 1, 2, ... until it makes fewer calls than n: the n-th fails; the n-th and all after it fail. Afterwards
+ * the whole heap is walked. Start-up is a program of its own, which has its plan from the environment.
  */
 #include <criterion/criterion.h>
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
+#include <criterion/hooks.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-#include "apmalloc.h"
+#include "scenarios.h"
 #include "support/child.h"
-#include "support/heap_check.h"
 #include "support/os_faults.h"
 
-enum { HELD_MAX = 4000, CALLS_MAX = 400, EXIT_FEWER_CALLS = 77 };
+enum { CALLS_MAX = 4000, EXIT_FEWER_CALLS = 77, EVERY_N_UP_TO = 20, FAULTS_MIN = 3 };
 
-static unsigned char *held[HELD_MAX];
-static size_t sizes[HELD_MAX];
-static size_t held_count;
-
-static void require(bool condition, const char *what)
-{
-    if (!condition) {
-        fprintf(stderr, "broken: %s\n", what);
-        abort();
-    }
-}
-
-/* Notes a result that may be a refusal. */
-static void hold(void *p, size_t size)
-{
-    if (p == NULL) {
-        require(errno == ENOMEM, "NULL without ENOMEM");
-        errno = 0;
-        return;
-    }
-    require(held_count < HELD_MAX, "the test holds too much");
-    memset(p, (int)(held_count % 251), size);
-    held[held_count] = p;
-    sizes[held_count++] = size;
-}
-
-static void check_and_free_all(void)
-{
-    for (size_t i = 0; i < held_count; i++) {
-        require(held[i][0] == i % 251 && held[i][sizes[i] - 1] == i % 251, "contents");
-        ap_free(held[i]);
-    }
-    held_count = 0;
-}
-
-static void small_blocks(void)
-{
-    for (size_t i = 0; i < 3000; i++) {
-        size_t size = 1 + i * 37 % 5000;
-        hold(ap_malloc(size), size);
-    }
-}
-
-static void large_objects(void)
-{
-    for (size_t i = 0; i < 600; i++) { /* more than the first table holds */
-        void *p = ap_calloc(1, 262145 + i * 64);
-        require(p == NULL || ((char *)p)[262144] == 0, "zeroed");
-        if (p == NULL) {
-            hold(p, 0);
-        } else {
-            memset(p, 0, 1);
-            held[held_count] = p;
-            *held[held_count] = (unsigned char)(held_count % 251);
-            sizes[held_count++] = 1;
-        }
-    }
-}
-
-static void reallocations(void)
-{
-    size_t size = 100;
-    unsigned char *p = ap_malloc(size);
-    void *wall = NULL;
-    for (int i = 0; i < 30 && p != NULL; i++) {
-        memset(p, 5, size);
-        size_t wanted = size * 3 / 2 + 1;
-        unsigned char *grown = ap_realloc(p, wanted);
-        require(grown != NULL || errno == ENOMEM, "NULL without ENOMEM");
-        p = grown != NULL ? grown : p;
-        require(p[0] == 5 && p[size - 1] == 5, "contents kept");
-        size = grown != NULL ? wanted : size;
-        ap_free(wall);
-        wall = ap_malloc(300000); /* keeps the next growth from staying in place */
-    }
-    ap_free(wall);
-    ap_free(p);
-}
-
-static void aligned_blocks(void)
-{
-    for (size_t alignment = 16; alignment <= 8 << 20; alignment *= 2) {
-        void *p = NULL;
-        int error = ap_posix_memalign(&p, alignment, 100);
-        require(error == 0 || (error == ENOMEM && p == NULL), "posix_memalign");
-        errno = error;
-        hold(p, 100);
-    }
-}
-
-static void purge(void)
-{
-    large_objects();
-    check_and_free_all();
-    (void)ap_trim();
-    small_blocks();
-}
-
-static void *in_thread(void *unused)
-{
-    ap_free(ap_malloc(100));
-    ap_free(ap_malloc(5000));
-    return unused;
-}
-
-static void threads(void)
-{
-    for (int i = 0; i < 8; i++) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, in_thread, NULL) == 0) {
-            pthread_join(thread, NULL);
-        }
-    }
-}
-
-static void statistics(void)
-{
-    small_blocks();
-    (void)ap_mallinfo2();
-    require(ap_good_size(100) == 112, "good size");
-}
-
-/* What must work after any failure. */
-static void service_is_back(void)
-{
-    os_faults_reset();
-    check_and_free_all();
-    small_blocks();
-    large_objects();
-    require(held_count == 3600, "all allocations succeed again");
-    check_and_free_all();
-    ap_thread_idle();
-    (void)ap_trim();
-    heap_check();
-    pid_t pid = fork(); /* takes every lock */
-    if (pid == 0) {
-        ap_free(ap_malloc(1 << 20));
-        _exit(0);
-    }
-    int status;
-    waitpid(pid, &status, 0);
-    require(WIFEXITED(status) && WEXITSTATUS(status) == 0, "fork");
-}
+/* Shared with the children; and the sums of all tests, with the process that runs them. */
+static struct totals {
+    atomic_ulong trials, faults;
+} * totals, *sums;
 
 struct trial {
-    void (*scenario)(void);
+    const struct scenario *scenario;
     enum os_faults_call call;
-    unsigned long n; /* 0: every call fails */
+    unsigned long n;
+    bool goes_on;
 };
+
+static void *map_shared(int file)
+{
+    int flags = MAP_SHARED | (file < 0 ? MAP_ANONYMOUS : 0);
+    void *p = mmap(NULL, sizeof *totals, PROT_READ | PROT_WRITE, flags, file, 0);
+    return p != MAP_FAILED ? p : NULL;
+}
+
+/* Tests are processes of their own, which Criterion starts: what they add to has a name. */
+static void map_sums(pid_t runner)
+{
+    char name[64];
+    (void)snprintf(name, sizeof name, "/apmalloc_faults.%d", (int)runner);
+    int file = shm_open(name, O_RDWR | O_CREAT, 0600);
+    if (file >= 0 && ftruncate(file, sizeof *sums) == 0) {
+        sums = map_shared(file);
+    }
+    if (file >= 0) {
+        (void)close(file);
+    }
+}
+
+ReportHook(PRE_ALL)(struct criterion_test_set *tests)
+{
+    (void)tests;
+    map_sums(getpid());
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+    char name[64];
+    (void)stats;
+    if (sums != NULL) {
+        fprintf(stderr, "faults: %lu calls failed in %lu trials\n", sums->faults, sums->trials);
+    }
+    (void)snprintf(name, sizeof name, "/apmalloc_faults.%d", (int)getpid());
+    (void)shm_unlink(name);
+}
+
+static void begin_totals(void)
+{
+    totals = map_shared(-1);
+    map_sums(getppid());
+    cr_assert_not_null(totals);
+}
 
 static void run_trial(void *argument)
 {
     const struct trial *trial = argument;
-    if (trial->n == 0) {
-        os_faults_fail_always(trial->call);
-    } else {
-        os_faults_fail_nth(trial->call, trial->n);
+    service_begin();
+    if (trial->scenario->prepare != NULL) {
+        trial->scenario->prepare();
     }
-    trial->scenario();
+    os_faults_reset();
+    (trial->goes_on ? os_faults_fail_from : os_faults_fail_nth)(trial->call, trial->n);
+    trial->scenario->run();
     bool fewer = os_faults_count(trial->call) < trial->n;
+    service_continues();
+    os_faults_reset();
     service_is_back();
+    totals->trials++;
+    totals->faults += os_faults_injected();
     _exit(fewer ? EXIT_FEWER_CALLS : 0);
 }
 
-static bool survives(struct trial trial)
+static bool survives(const char *scenario, const struct trial *trial,
+                     const struct child_result *result)
+{
+    cr_assert(result->signal == 0 && (result->status == 0 || result->status == EXIT_FEWER_CALLS),
+              "%s, %s%s number %lu: signal %d, status %d: %s", scenario,
+              os_faults_name(trial->call), trial->goes_on ? " from" : "", trial->n, result->signal,
+              result->status, result->text);
+    return result->status == 0;
+}
+
+static bool try_trial(struct trial trial)
 {
     struct child_result result;
     child_run(&result, run_trial, &trial);
-    cr_assert(result.signal == 0 && (result.status == 0 || result.status == EXIT_FEWER_CALLS),
-              "call %d, n %lu: signal %d, status %d: %s", trial.call, trial.n, result.signal,
-              result.status, result.text);
-    return result.status == 0;
+    return survives(trial.scenario->name, &trial, &result);
 }
 
-static void fail_every_call_once(void (*scenario)(void))
+/* The first twenty each, then further and further apart: clocks are read hundreds of times. */
+static unsigned long next_n(unsigned long n)
+{
+    return n < EVERY_N_UP_TO ? n + 1 : n + n / 4;
+}
+
+static void fail_each_call(const struct scenario *scenario, bool (*try)(struct trial trial))
 {
     for (int call = 0; call < OS_FAULTS_CALLS; call++) {
-        unsigned long n = 1;
-        while (survives((struct trial){scenario, (enum os_faults_call)call, n})) {
-            n++;
-            cr_assert_lt(n, CALLS_MAX);
+        for (int goes_on = 0; goes_on <= 1; goes_on++) {
+            struct trial trial = {scenario, (enum os_faults_call)call, 1, goes_on != 0};
+            while (try(trial)) {
+                trial.n = next_n(trial.n);
+                cr_assert_lt(trial.n, CALLS_MAX);
+            }
         }
-        (void)survives((struct trial){scenario, (enum os_faults_call)call, 0});
     }
+    if (sums != NULL) {
+        sums->trials += totals->trials;
+        sums->faults += totals->faults;
+    }
+    cr_assert_geq(totals->faults, FAULTS_MIN);
 }
 
-Test(faults, small_blocks, .timeout = 120)
+#define SCENARIO_TEST(name_, index)                                                                \
+    Test(faults, name_, .timeout = 300)                                                            \
+    {                                                                                              \
+        begin_totals();                                                                            \
+        fail_each_call(&scenarios[index], try_trial);                                              \
+    }
+
+SCENARIO_TEST(small_blocks, 0)
+SCENARIO_TEST(big_small_blocks, 1)
+SCENARIO_TEST(large_objects, 2)
+SCENARIO_TEST(table_growth, 3)
+SCENARIO_TEST(reallocations, 4)
+SCENARIO_TEST(aligned_blocks, 5)
+SCENARIO_TEST(trim, 6)
+SCENARIO_TEST(decay, 7)
+SCENARIO_TEST(statistics, 8)
+SCENARIO_TEST(limits, 9)
+SCENARIO_TEST(forks, 10)
+SCENARIO_TEST(thread_starts, 11)
+SCENARIO_TEST(thread_exits, 12)
+SCENARIO_TEST(helper_start, 13)
+
+Test(faults, every_scenario_has_a_test)
 {
-    fail_every_call_once(small_blocks);
+    cr_assert_eq(scenario_count, 14);
 }
 
-Test(faults, large_objects, .timeout = 120)
+/* ------------------------------------------------------------ start-up */
+
+static const char *startup_program(void)
 {
-    fail_every_call_once(large_objects);
+    static char path[4096];
+    char self[4096];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    cr_assert_gt(length, 0);
+    self[length] = '\0';
+    (void)snprintf(path, sizeof path, "%s/faults_startup_program", dirname(self));
+    return path;
 }
 
-Test(faults, reallocations, .timeout = 120)
+/* The program prints how many calls failed. */
+static bool try_startup(struct trial trial)
 {
-    fail_every_call_once(reallocations);
+    struct child_result result;
+    char plan[64];
+    const char *const arguments[] = {startup_program(), NULL};
+    (void)snprintf(plan, sizeof plan, "%d %lu %lu", (int)trial.call, trial.n,
+                   trial.goes_on ? (unsigned long)-1 : trial.n);
+    (void)setenv("OS_FAULTS", plan, 1);
+    child_exec(&result, arguments);
+    totals->trials++;
+    const char *line = strstr(result.text, "faults ");
+    totals->faults += line != NULL ? strtoul(line + strlen("faults "), NULL, 10) : 0;
+    return survives(trial.scenario->name, &trial, &result);
 }
 
-Test(faults, aligned_blocks, .timeout = 120)
+Test(faults, start_up, .timeout = 300)
 {
-    fail_every_call_once(aligned_blocks);
-}
-
-Test(faults, purge, .timeout = 120)
-{
-    fail_every_call_once(purge);
-}
-
-Test(faults, threads, .timeout = 120)
-{
-    fail_every_call_once(threads);
-}
-
-Test(faults, statistics, .timeout = 120)
-{
-    fail_every_call_once(statistics);
+    static const struct scenario start_up = {.name = "start-up"};
+    begin_totals();
+    fail_each_call(&start_up, try_startup);
 }
