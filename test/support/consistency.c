@@ -25,6 +25,7 @@
 #include "heap/page_heap.h"
 #include "meta/meta.h"
 #include "os/lock.h"
+#include "os/os.h"
 #include "table/large_table.h"
 
 enum {
@@ -33,6 +34,7 @@ enum {
     SEEN_SLOTS = 1 << 18, /* of the table of blocks that are kept, unless there are very many */
     WORD_BITS = 64,
     TEXT_BYTES = 256,
+    RESIDENT_MAX = 4096, /* pages asked about at a time */
 };
 
 unsigned consistency_lock_seconds = 20;
@@ -162,6 +164,40 @@ static void check_maps(const struct ap__span *span, size_t first)
     }
 }
 
+/* Whether resident pages of these granules read as zero; what is not resident does. */
+static bool is_zero(size_t first, size_t granules)
+{
+    static unsigned char resident[RESIDENT_MAX];
+    const uint64_t *words = (const uint64_t *)ap__region_address_of(first);
+    size_t page = ap__os_page_size();
+    size_t pages = granules * AP_GRANULE / page;
+    if (syscall(SYS_mincore, words, granules * AP_GRANULE, resident) != 0) {
+        return true; /* a sandbox */
+    }
+    for (size_t i = 0; i < pages; i++) {
+        for (size_t w = 0; (resident[i] & 1) != 0 && w < page / sizeof *words; w++) {
+            if (words[i * (page / sizeof *words) + w] != 0) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* What the clean map says is known to be zero. */
+static void check_clean(const struct ap__span *span, size_t first)
+{
+    size_t most = RESIDENT_MAX * ap__os_page_size() / AP_GRANULE;
+    for (size_t at = first, end = first + span->granules; at < end && !found;) {
+        size_t run = 0;
+        while (run < most && at + run < end && ap__region_is_clean(at + run)) {
+            run++;
+        }
+        check_span(run == 0 || is_zero(at, run), "clean memory is not zero", span);
+        at += ap__max(run, 1);
+    }
+}
+
 static void add_to_sums(const struct ap__span *span)
 {
     switch (span->state) {
@@ -214,6 +250,9 @@ static size_t check_tiles(void)
                    "a free span's dirty count is not that of the clean map", span);
         free_before = is_free;
         check_maps(span, at);
+        if (is_free) {
+            check_clean(span, at);
+        }
         add_to_sums(span);
         at += span->granules;
     }

@@ -5,7 +5,8 @@
  * Does: takes all locks in their order, waits for a purge under way, and compares what is kept in two places
  * or more:
  *   page heap     spans tile the region, both ends lead to the record, no two free ones side by side, the
- *                 class map, the tree's order, the dirty lists, every record in exactly one place, the sums
+ *                 class map, the tree's order, the dirty lists, that what is known to be zero is, every record in
+ *                 exactly one place, the sums
  *   central       bitmaps and counts, words before the first, bucket by the number of free slots, each span on
  *                 the list it says, spans whose pages are gone last, the class' counts
  *   large         every large span is in the table once, every entry leads to its span

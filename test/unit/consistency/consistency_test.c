@@ -170,6 +170,12 @@ static void clean_map(void)
     ap__region_set_clean(ap__region_granule_of(free_short->start), 1, true);
 }
 
+static void not_zero(void)
+{
+    (void)ap_trim();
+    ((char *)free_long->start)[3 * AP_GRANULE + 12345] = 1;
+}
+
 static void lost_tile(void)
 {
     struct ap__span *lost = ap__span_record_take();
@@ -552,6 +558,7 @@ static const struct damage {
     {unlink_side_by_side, "two free spans are side by side"},
     {dirty_count, "dirty count is not that of the clean map"},
     {clean_map, "dirty count is not that of the clean map"},
+    {not_zero, "clean memory is not zero"},
     {lost_tile, "a record's span is not in the region"},
     {lost_record, "an unused record is lost"},
     {record_index, "another's index"},
