@@ -261,7 +261,7 @@ static void fork_and_use(void)
         ap_free(ap_malloc(100));
         _exit(consistency_find_fault_in_child() == NULL ? 0 : 1);
     }
-    int status;
+    int status = 0;
     require(pid > 0 && waitpid(pid, &status, 0) == pid, "fork");
     require(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a forked child");
 }
