@@ -9,7 +9,8 @@
  *
  * A signal handler may fork when it has interrupted the allocator in the middle of its work. Taking the
  * other locks then could wait for a thread that waits for ours, so none is taken: such a child can rely
- * on nothing but async-signal-safe functions anyway, and the parent must go on.
+ * on nothing but async-signal-safe functions anyway, and the parent must go on. The same when it has
+ * interrupted a fork: the locks and the fork window are then the outer fork's, which goes on with them.
  *
  * What a child loses: the blocks in the caches of the parent's other threads, and spans those
  * threads were carrying between two layers. Once per fork, bounded by the caches' bounds.
@@ -32,8 +33,12 @@
 
 static struct ap__lock *init_lock;
 
-/* This thread took all locks in before_fork(). */
+/* This thread took all locks in before_fork(). Of the outermost fork. */
 static AP_TLS bool took_locks;
+
+/* Forks that this thread is at work on: more than one if handlers of signals fork, too. Volatile: these
+ * read what they have interrupted. */
+static AP_TLS volatile unsigned forks_under_way;
 
 typedef void lock_function(struct ap__lock *lock);
 
@@ -84,6 +89,9 @@ static void for_each_lock(lock_function *function)
 
 static void before_fork(void)
 {
+    if (forks_under_way++ != 0) {
+        return;
+    }
     took_locks = !ap__lock_is_at_work();
     ap__lock_fork_window_open();
     if (took_locks) {
@@ -93,19 +101,25 @@ static void before_fork(void)
 
 static void after_fork_in_parent(void)
 {
-    if (took_locks) {
-        for_each_lock(ap__lock_release);
+    if (forks_under_way == 1) {
+        if (took_locks) {
+            for_each_lock(ap__lock_release);
+        }
+        ap__lock_fork_window_close();
     }
-    ap__lock_fork_window_close();
+    forks_under_way--;
 }
 
 static void after_fork_in_child(void)
 {
+    bool is_nested = --forks_under_way != 0;
     for_each_lock(ap__lock_reset_in_child);
-    if (took_locks) {
+    if (took_locks && !is_nested) {
         ap__lock_none_held_in_child();
     }
-    ap__lock_fork_window_close();
+    if (!is_nested) {
+        ap__lock_fork_window_close();
+    }
     ap__large_table_after_fork_in_child();
     ap__thread_after_fork_in_child();
     ap__decay_after_fork_in_child();
