@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "stress.h"
+#include "support/consistency.h"
 #include "watch.h"
 
 enum {
@@ -158,6 +159,14 @@ static void use_heap(struct stress_random *random, unsigned blocks)
     }
 }
 
+static void expect_consistent(const char *fault)
+{
+    if (fault != NULL) {
+        (void)fprintf(stderr, "%s\n", fault);
+        STRESS_CHECK(!"the heap is consistent");
+    }
+}
+
 static struct stress_block left_to_exit;
 
 static void at_exit(void)
@@ -210,6 +219,8 @@ static _Noreturn void live_as_child(unsigned number, struct stress_block *shelf,
         left_to_exit = shelf[SHELF - 1];
         exit(0);
     }
+    watch_note(number, "child: check its heap");
+    expect_consistent(consistency_find_fault_in_child());
     watch_note(number, "child: check what its parent had");
     for (unsigned i = 0; i < SHELF; i++) {
         stress_block_check(&shelf[i], shelf[i].size);
@@ -238,6 +249,8 @@ static _Noreturn void live_as_child(unsigned number, struct stress_block *shelf,
     for (unsigned i = 0; i < SHELF - 1; i++) {
         stress_block_free(&shelf[i]);
     }
+    watch_note(number, "child: check the heap it leaves");
+    expect_consistent(consistency_find_fault_in_child());
     watch_note(number, "child: exit");
     left_to_exit = shelf[SHELF - 1];
     exit(0);
@@ -539,6 +552,7 @@ int main(int argc, char **argv)
             watch_begin();
             STRESS_CHECK(atexit(at_exit) == 0);
             modes[i].run();
+            expect_consistent(consistency_find_fault());
             (void)printf("%s: %llu forks\n", argv[1], (unsigned long long)atomic_load(&forks));
             return stress_finish();
         }
