@@ -31,11 +31,12 @@
 
 enum {
     TRAP_FLAG = 0x100,
-    STOP_MS = 1,       /* for a fork to complete while the thread is stopped */
+    STOP_MS = 1,      /* for a fork to complete while the thread is stopped */
     SKIP_SAMPLED = 2, /* of so many new places, one is taken */
     INHERITED = 64,
     STEPS_MOST_SAMPLED = 10000, /* of one operation */
-    STEPS_MOST = 400000,
+    STEPS_MOST = 100000,
+    STOPS_MOST = 1000, /* of one process: it shall end in good time */
 };
 
 extern char __executable_start[], etext[];
@@ -158,9 +159,12 @@ static void *fork_on_order(void *unused)
 static _Thread_local volatile bool is_stepped;
 static _Thread_local unsigned steps;
 
+static unsigned stops; /* of this process */
+
 static bool shall_stop_at(size_t place)
 {
-    return atomic_load_explicit(&results->visited[place], memory_order_relaxed) == 0 &&
+    return stops < STOPS_MOST &&
+           atomic_load_explicit(&results->visited[place], memory_order_relaxed) == 0 &&
            (all_places || (stress_random_below(&choices, SKIP_SAMPLED) == 0 && !stress_is_over()));
 }
 
@@ -170,6 +174,7 @@ static void stop_at(size_t place)
     atomic_store_explicit(&results->visited[place], 1, memory_order_relaxed);
     atomic_store(&results->stopped_at, place);
     atomic_fetch_add(&results->stops, 1);
+    stops++;
     atomic_store(&order, FORK);
     for (unsigned i = 0; i < STOP_MS * 50 && atomic_load(&order) == FORK; i++) {
         pause_ns(20000);
