@@ -329,18 +329,12 @@ static void end_work(struct ap__thread_cache *cache)
     cache->at_work = false;
 }
 
-static void *refill(struct ap__thread_cache *cache, unsigned size_class)
+/* A frame of its own: on a small stack, the batch must not lie above a step of decay. */
+static AP_NOINLINE void *refill_from_below(struct ap__thread_cache *cache, unsigned size_class)
 {
     struct ap__free_list *list = &cache->lists[size_class];
-    struct ap__free_list_info *info = &cache->infos[size_class];
-    unfold(info);
-    void *p = pop(list);
-    if (p != NULL) {
-        return p;
-    }
-    note_slow_event(cache);
     void *blocks[AP_BATCH_MAX];
-    bool is_first = info->refill == 0;
+    bool is_first = cache->infos[size_class].refill == 0;
     unsigned got = fetch(size_class, blocks, next_refill(cache, size_class), is_first);
     if (got == 0) {
         return NULL;
@@ -351,6 +345,17 @@ static void *refill(struct ap__thread_cache *cache, unsigned size_class)
     count_event(&cache->refills, 1);
     count_event(&cache->blocks_in, got);
     return blocks[got - 1];
+}
+
+static void *refill(struct ap__thread_cache *cache, unsigned size_class)
+{
+    unfold(&cache->infos[size_class]);
+    void *p = pop(&cache->lists[size_class]);
+    if (p != NULL) {
+        return p;
+    }
+    note_slow_event(cache);
+    return refill_from_below(cache, size_class);
 }
 
 void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_class)

@@ -307,8 +307,25 @@ static void start_up(void)
 
 static void small_slow_paths(void)
 {
+    static void *scattered[2000];
     for (size_t size = 16; size <= 256 * KIB; size += size / 4) {
         use_chain(size, size < 8 * KIB ? 2000 : 40);
+    }
+    /* Spans partly used and left alone: a refill may come with a step of decay that gives their pages back. */
+    for (unsigned i = 0; i < 2000; i++) {
+        scattered[i] = malloc(1000);
+    }
+    for (unsigned i = 0; i < 2000; i++) {
+        if (i % 20 != 0) {
+            free(scattered[i]);
+        }
+    }
+    for (unsigned i = 0; i < 40; i++) {
+        view_sleep_ms(2);
+        use_chain(3000, 2000);
+    }
+    for (unsigned i = 0; i < 2000; i += 20) {
+        free(scattered[i]);
     }
 }
 
