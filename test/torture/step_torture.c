@@ -435,6 +435,10 @@ int main(int argc, char **argv)
         for (unsigned i = 0; i < OPERATIONS && (all_places || !stress_is_over()); i++) {
             run_subject(number++);
         }
+        if (all_places) {
+            (void)printf("%llu places so far\n", (unsigned long long)results->stops);
+            (void)fflush(stdout);
+        }
     }
     (void)printf("%llu places, at %llu of them the fork waited for a lock; %llu steps\n",
                  (unsigned long long)results->stops, (unsigned long long)results->waits,
