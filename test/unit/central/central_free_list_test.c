@@ -76,6 +76,24 @@ Test(central_free_list, every_class_hands_out_disjoint_blocks_in_address_order)
     heap_check();
 }
 
+Test(central_free_list, of_every_step_in_a_span_of_every_class_only_slots_are_slots)
+{
+    init();
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        const struct ap__size_class *info = &ap__size_class[c];
+        size_t span_bytes = (size_t)info->span_granules << AP_PAGE_HEAP_GRANULE_SHIFT;
+        void *first;
+        cr_assert_eq(ap__central_take(c, &first, 1), 1);
+        cr_assert_eq((uintptr_t)first, ap__page_heap_span_of((uintptr_t)first)->start);
+        for (size_t at = 0; at < span_bytes; at += 16) {
+            bool is_slot = at % info->size == 0 && at / info->size < info->slots;
+            cr_assert_eq(ap__central_is_slot(c, (char *)first + at), is_slot, "class %u, %zu", c,
+                         at);
+        }
+        ap__central_give(c, &first, 1, "free");
+    }
+}
+
 Test(central_free_list, the_fullest_span_is_used_first)
 {
     static void *blocks[3 * SLOTS_64];
