@@ -27,16 +27,23 @@ extern void plain_delete(void *p) __asm__("_ZdlPv");
 
 /* --- writes into free blocks --- */
 
-enum { FREED = 200, LIVE = 400 };
+enum { FREED = 200, LIVE = 400, ROUNDS = 200 };
+
+/* Of big blocks there are fewer, and fewer rounds. */
+static int fewer_of(int count, size_t size)
+{
+    return size <= 1000 ? count : size <= 4 * KIB ? count / 10 : count / 40;
+}
 
 static void go_on_after_overwrite(const struct misuse *m)
 {
     char *freed[FREED], *live[LIVE];
-    for (int i = 0; i < FREED; i++) {
+    int freed_count = fewer_of(FREED, m->size), live_count = fewer_of(LIVE, m->size);
+    for (int i = 0; i < freed_count; i++) {
         freed[i] = m->e->malloc(m->size);
     }
     size_t usable = m->e->usable_size(freed[0]);
-    for (int i = 0; i < FREED; i++) {
+    for (int i = 0; i < freed_count; i++) {
         m->e->free(freed[i]);
         switch (m->offset) {
         case 0: /* the first word */
@@ -53,18 +60,18 @@ static void go_on_after_overwrite(const struct misuse *m)
             break;
         }
     }
-    for (int round = 0; round < 200; round++) {
-        for (int i = 0; i < LIVE; i++) {
+    for (int round = 0; round < fewer_of(ROUNDS, m->size); round++) {
+        for (int i = 0; i < live_count; i++) {
             live[i] = m->e->malloc(m->size);
             fill(live[i], m->size, (unsigned)i);
         }
-        for (int i = 0; i < LIVE; i++) {
+        for (int i = 0; i < live_count; i++) {
             if (!is_filled(live[i], m->size, (unsigned)i)) {
                 _exit(1); /* two live blocks at one place */
             }
             m->e->free(live[i]);
         }
-        if (round % 50 == 0) {
+        if (round % 4 == 0) {
             return_batches();
         }
     }
@@ -72,7 +79,7 @@ static void go_on_after_overwrite(const struct misuse *m)
 
 Test(corruption, whatever_is_written_into_free_blocks_the_allocator_goes_on)
 {
-    static const size_t sizes[] = {16, 48, 1000};
+    static const size_t sizes[] = {16, 48, 1000, 4 * KIB, 256 * KIB};
     FOR_EACH_SET (e) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             for (size_t how = 0; how < 4; how++) {
@@ -120,21 +127,37 @@ Test(corruption, overflows_reach_no_metadata)
     }
 }
 
-static void run_heap_bytes(void *unused)
+static void run_heap_bytes(const struct misuse *m)
 {
-    (void)unused;
-    unsigned char *code = malloc(64);
+    unsigned char *code = allocate(m->e, (unsigned)m->offset, m->size);
     code[0] = 0xC3; /* ret on x86-64; elsewhere any bytes will do */
     void (*function)(void);
     *(void **)&function = opaque(code);
     function();
 }
 
+static void run_body(void *misuse)
+{
+    const struct misuse *m = misuse;
+    m->body(m);
+}
+
 Test(corruption, heap_memory_is_not_executable)
 {
-    struct child_result result;
-    child_run(&result, run_heap_bytes, NULL);
-    cr_assert_eq(result.signal, SIGSEGV);
+    static const size_t sizes[] = {16, 4 * KIB, 256 * KIB, 64 * MIB};
+    FOR_EACH_SET (e) {
+        for (size_t which = 0; which < ALLOCATORS; which++) {
+            for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+                struct misuse m = {
+                    .e = e, .body = run_heap_bytes, .size = sizes[i], .offset = which};
+                struct child_result result;
+                child_run(&result, run_body, &m);
+                cr_assert_eq(result.signal, SIGSEGV, "%s(%zu): signal %d",
+                             allocator_name((unsigned)which), sizes[i], result.signal);
+                cr_assert_str_eq(result.text, "");
+            }
+        }
+    }
 }
 
 /* --- sizes --- */
@@ -162,7 +185,7 @@ static void delete_array_with_size(const struct misuse *m)
     return_batches();
 }
 
-static const size_t sizes[] = {16, 100, 4 * KIB, 256 * KIB, 300 * KIB, 3 * MIB};
+static const size_t sizes[] = {16, 100, 4 * KIB, 256 * KIB, 300 * KIB, 3 * MIB, 64 * MIB};
 enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
 Test(corruption, a_size_that_cannot_be_the_blocks_is_reported)
@@ -170,7 +193,7 @@ Test(corruption, a_size_that_cannot_be_the_blocks_is_reported)
     FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             size_t usable = ap_good_size(sizes[i]);
-            const size_t wrong_sizes[] = {usable + 1,  2 * usable,    10 * MIB,
+            const size_t wrong_sizes[] = {usable + 1,  2 * usable,    100 * MIB,
                                           PTRDIFF_MAX, SIZE_MAX - 15, SIZE_MAX};
             for (size_t w = 0; w < sizeof wrong_sizes / sizeof wrong_sizes[0]; w++) {
                 struct misuse m = {
@@ -199,6 +222,46 @@ Test(corruption, a_sized_delete_of_the_wrong_type_damages_nothing)
         expect_misuse_or_success(m);
         m.body = delete_array_with_size;
         expect_misuse_or_success(m);
+    }
+}
+
+/* Objects of one type are deleted as another's: by default the size is not looked at. */
+static void delete_neighbours_with_size(const struct misuse *m)
+{
+    enum { OBJECTS = 30 };
+    char *objects[OBJECTS];
+    int count = m->size > MIB ? 6 : OBJECTS;
+    for (int i = 0; i < count; i++) {
+        objects[i] = m->e->malloc(m->size);
+        fill(objects[i], m->size > MIB ? KIB : m->size, (unsigned)i);
+    }
+    for (int i = 0; i < count; i += 2) {
+        (i % 4 == 0 ? sized_delete : sized_delete_array)(objects[i], m->offset);
+    }
+    return_batches();
+    for (int i = 1; i < count; i += 2) {
+        if (!is_filled(objects[i], m->size > MIB ? KIB : m->size, (unsigned)i)) {
+            _exit(1);
+        }
+        m->e->free(objects[i]);
+    }
+    return_batches();
+}
+
+Test(corruption, a_sized_delete_does_not_look_at_the_size_by_default)
+{
+    const char *options = getenv("APMALLOC_CONF");
+    if (options != NULL && strstr(options, "hardened:true") != NULL) {
+        cr_skip_test("not the default");
+    }
+    for (size_t i = 0; i < SIZES; i++) {
+        const size_t wrong_sizes[] = {0, 1, sizes[i] / 4, 8 * sizes[i], SIZE_MAX};
+        for (size_t w = 0; w < sizeof wrong_sizes / sizeof wrong_sizes[0]; w++) {
+            expect_no_misuse((struct misuse){.e = &entry_points[0],
+                                             .body = delete_neighbours_with_size,
+                                             .size = sizes[i],
+                                             .offset = wrong_sizes[w]});
+        }
     }
 }
 
@@ -242,6 +305,11 @@ static void free_with_alignment(const struct misuse *m)
     m->e->free_aligned_sized(wrong(m->e->aligned_alloc(64, m->size)), m->offset, m->size);
 }
 
+static void free_plain_with_alignment(const struct misuse *m)
+{
+    m->e->free_aligned_sized(wrong(m->e->malloc(m->size)), m->offset, m->size);
+}
+
 static void free_aligned_with_size(const struct misuse *m)
 {
     m->e->free_aligned_sized(wrong(m->e->aligned_alloc(64, m->size)), 64, m->offset);
@@ -264,6 +332,8 @@ Test(corruption, an_alignment_that_cannot_be_the_blocks_is_reported)
             for (size_t a = 0; a < sizeof alignments / sizeof alignments[0]; a++) {
                 struct misuse m = {
                     .e = e, .body = free_with_alignment, .size = sizes[i], .offset = alignments[a]};
+                expect_misuse(m, "free_aligned_sized", WRONG_ALIGNMENT);
+                m.body = free_plain_with_alignment;
                 expect_misuse(m, "free_aligned_sized", WRONG_ALIGNMENT);
             }
         }

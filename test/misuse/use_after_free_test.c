@@ -5,6 +5,7 @@
  * not in memory that calloc hands out or that was trimmed, and the allocator's own words are in no
  * block that is handed out. Method: in a child, do it, then go on as if nothing had been.
  */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -147,6 +148,38 @@ Test(use_after_free, shows_no_secret_in_what_calloc_hands_out)
     FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
             expect_no_misuse((struct misuse){.e = e, .body = look_for_secret, .size = sizes[i]});
+        }
+    }
+}
+
+/* By default malloc() clears nothing: the block that was freed last is the next one, as it was. */
+static void look_for_own_secret(const struct misuse *m)
+{
+    char *p = m->e->malloc(m->size);
+    hide(p, m->size);
+    m->e->free(p);
+    char *q = m->e->malloc(m->size);
+    bool is_as_it_was = holds_secret(q, m->size);
+    if (m->size <= 256 * KIB && (q != p || !is_as_it_was)) {
+        _exit(1);
+    }
+    for (size_t at = 0; at < m->size && !is_as_it_was; at += 4 * KIB) {
+        if (q[at] != 0) {
+            _exit(2); /* neither ours nor zero */
+        }
+    }
+}
+
+Test(use_after_free, shows_the_old_contents_in_what_malloc_hands_out_by_default)
+{
+    const char *options = getenv("APMALLOC_CONF");
+    if (options != NULL && strstr(options, "hardened:true") != NULL) {
+        cr_skip_test("not the default");
+    }
+    FOR_EACH_SET (e) {
+        for (size_t i = 0; i < SIZES; i++) {
+            expect_no_misuse(
+                (struct misuse){.e = e, .body = look_for_own_secret, .size = sizes[i]});
         }
     }
 }
