@@ -221,6 +221,31 @@ Test(double_free, a_freed_block_is_found_by_every_function_that_takes_one)
     }
 }
 
+static void ask_about_the_first_freed(const struct misuse *m)
+{
+    void *p = m->e->malloc(m->size), *q = m->e->malloc(m->size);
+    m->e->free(p);
+    m->e->free(q);
+    if (m->e->usable_size(wrong(p)) < m->size) {
+        _exit(1);
+    }
+}
+
+Test(double_free, the_size_of_an_earlier_freed_block_is_told_by_default)
+{
+    FOR_EACH_SET (e) {
+        for (size_t i = 0; i < SIZES; i++) {
+            struct misuse m = {.e = e, .body = ask_about_the_first_freed, .size = sizes[i]};
+            if (is_hardened() || sizes[i] > 256 * KIB) {
+                expect_misuse(m, e == &entry_points[0] ? "malloc_usable_size" : "usable_size",
+                              cause_at_once(sizes[i]));
+            } else {
+                expect_no_misuse(m);
+            }
+        }
+    }
+}
+
 static void freed_by_realloc(const struct misuse *m)
 {
     char *p = m->e->malloc(m->size), *obstacle = m->e->malloc(m->size);

@@ -431,6 +431,26 @@ Test(pointers, mapped_pages_are_foreign_and_not_read)
     }
 }
 
+/* Below 4 GiB, and where a processor has more than 47 bits of them, far above all other mappings. */
+Test(pointers, mappings_at_both_ends_of_the_addresses_are_foreign)
+{
+    char *low =
+        mmap(NULL, 1 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    char *high = mmap((void *)((uintptr_t)1 << 55), 1 * MIB, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert_neq(low, MAP_FAILED);
+    cr_assert_neq(high, MAP_FAILED);
+    cr_assert_lt((uintptr_t)low, (uintptr_t)1 << 32);
+    FOR_EACH_SET (e) {
+        expect_all_report(e, low, FOREIGN);
+        expect_all_report(e, low + 64 * KIB, FOREIGN);
+        expect_all_report(e, high, FOREIGN);
+        expect_all_report(e, high + 64 * KIB, FOREIGN);
+    }
+    (void)munmap(low, 1 * MIB);
+    (void)munmap(high, 1 * MIB);
+}
+
 Test(pointers, high_garbage_is_foreign)
 {
     static const uintptr_t garbage[] = {
