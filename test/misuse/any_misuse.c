@@ -114,10 +114,11 @@ static void free_one(void)
 static void resize_one(void)
 {
     unsigned i = draw(live_count);
-    size_t size = draw_size();
+    size_t size = draw_size(), old_size = live[i].size;
     char *p = live[i].p;
     check_and_forget(i);
-    keep(draw_set()->realloc(p, size), size);
+    char *resized = draw_set()->realloc(p, size);
+    keep(resized != NULL ? resized : p, resized != NULL ? size : old_size);
 }
 
 static void do_something(void)
@@ -295,6 +296,16 @@ static struct report {
     bool returned;
 } * shared;
 
+/* Where there is no memory, it may leave a free block as it is. */
+static void keep_or_end(char *p, size_t size)
+{
+    if (p == NULL) {
+        shared->call = "usable size";
+        _exit(0);
+    }
+    keep(p, size);
+}
+
 static void call_wrongly(void)
 {
     struct wrong wrong = draw_wrong();
@@ -318,10 +329,10 @@ static void call_wrongly(void)
         e->free_aligned_sized(p, 16, size);
         break;
     case 4:
-        keep(e->realloc(p, size), size);
+        keep_or_end(e->realloc(p, size), size);
         break;
     case 5:
-        keep(e->reallocarray(p, size / 16 + 1, 16), size);
+        keep_or_end(e->reallocarray(p, size / 16 + 1, 16), size);
         break;
     case 6:
         plain_delete(p);
