@@ -36,6 +36,13 @@ AP_TLS struct ap__thread_cache *ap__thread_cache_current = &no_cache;
 /* 1, but 0 in threads of the library's own. */
 static AP_TLS unsigned char counts = 1;
 
+/*
+ * Thread-local variables have their initial values; until then they read as zero. The dynamic loader copies
+ * these values when everything is relocated, but calls the resolvers of indirect functions on its way, and
+ * they may allocate. Caches that threads had got so early would be forgotten by the copy.
+ */
+static AP_TLS bool has_initial_values = true;
+
 /* This thread's cache. NULL: none yet, or no more. */
 static AP_TLS struct ap__thread_cache *own;
 
@@ -60,6 +67,31 @@ static pthread_key_t exit_key;
 static _Atomic(bool) exit_key_made;
 /* All keys were taken. Exits go unnoticed, so a cache would be lost with its thread: there are none. */
 static _Atomic(bool) exit_key_refused;
+
+/*
+ * What makes the pointer valid before that: an indirect function of our own, which nobody calls. The loader
+ * resolves it when it relocates this library, after its other relocations and before the programs and
+ * libraries that are linked to it. In static programs resolvers run before there is any thread-local storage:
+ * there, and only there, libc has the weak function.
+ */
+#if !defined(AP_THREAD_SANITIZER) && !defined(__SANITIZE_ADDRESS__)
+extern AP_HIDDEN void __libc_setup_tls(void) __attribute__((weak));
+
+static void do_nothing(void)
+{
+}
+
+static void (*make_pointer_valid(void))(void)
+{
+    if (__libc_setup_tls == NULL && ap__thread_cache_current == NULL) {
+        ap__thread_cache_current = &no_cache;
+    }
+    return do_nothing;
+}
+
+static void resolved_early(void) __attribute__((ifunc("make_pointer_valid")));
+__attribute__((used)) static void (*const resolved_early_reference)(void) = resolved_early;
+#endif
 
 struct ap__lock *ap__thread_lock(void)
 {
@@ -201,7 +233,8 @@ struct ap__thread_cache *ap__thread_enter(void)
 {
     struct ap__thread_cache *cache = own;
     if (AP_UNLIKELY(cache == NULL)) {
-        if (has_left || atomic_load_explicit(&exit_key_refused, memory_order_relaxed)) {
+        if (has_left || !has_initial_values ||
+            atomic_load_explicit(&exit_key_refused, memory_order_relaxed)) {
             return NULL;
         }
         cache = take_record();
