@@ -47,6 +47,13 @@ void expect_no_misuse(struct misuse m);
 /* Either of the two, but nothing else: no crash, no hang. */
 void expect_misuse_or_success(struct misuse m);
 
+/*
+ * The tests run with so small a reservation that large objects are mappings of their own. These are unmapped
+ * when they are freed: from then on nothing is known of them, and a report may say FOREIGN for
+ * NOT_LIVE; and a program that uses them after that faults, as it should.
+ */
+bool is_outside(void);
+
 /* In the body: the pointer that the report will be about; returned as it is. */
 void *wrong(const void *p);
 
