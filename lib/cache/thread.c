@@ -81,7 +81,7 @@ static void do_nothing(void)
 {
 }
 
-static void (*make_pointer_valid(void))(void)
+AP_UNUSED static void (*make_pointer_valid(void))(void)
 {
     if (__libc_setup_tls == NULL && ap__thread_cache_current == NULL) {
         ap__thread_cache_current = &no_cache;

@@ -24,7 +24,7 @@ static int answer(void)
     return 42;
 }
 
-static int (*resolve(void))(void)
+__attribute__((used)) static int (*resolve(void))(void)
 {
     free(malloc(100));
     small = calloc(1, SMALL_BYTES);
