@@ -241,11 +241,17 @@ static void visit(struct ap__thread_cache *cache, unsigned size_class)
     }
 }
 
-static void note_slow_event(struct ap__thread_cache *cache)
+/* Before the work on the cache begins: a step may call the program's function, which may allocate and
+ * free, so that the cache afterwards is not what it was. */
+static void poll_now_and_then(const struct ap__thread_cache *cache)
 {
     if (cache->slow_events % POLL_EVENTS == 0) {
         ap__decay_poll();
     }
+}
+
+static void note_slow_event(struct ap__thread_cache *cache)
+{
     if (++cache->slow_events < VISIT_EVENTS) {
         return;
     }
@@ -360,6 +366,7 @@ static void *refill(struct ap__thread_cache *cache, unsigned size_class)
 
 void *ap__thread_cache_refill(struct ap__thread_cache *cache, unsigned size_class)
 {
+    poll_now_and_then(cache);
     begin_work(cache);
     void *p = refill(cache, size_class);
     end_work(cache);
@@ -426,6 +433,7 @@ static void overflow(struct ap__thread_cache *cache, unsigned size_class, void *
 void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
                                const char *function)
 {
+    poll_now_and_then(cache);
     begin_work(cache);
     overflow(cache, size_class, p, function);
     end_work(cache);
