@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "heap/heap_limits.h"
+#include "os/yield.h"
 
 enum {
     INITIAL_BLOCKS = 7,    /* with the NULL, one cache line of addresses */
@@ -48,6 +49,7 @@ size_t ap__cache_limits_grant(size_t granted_bytes, size_t more_bytes)
         if (total + step > total_max) {
             return 0;
         }
+        AP__YIELD_POINT();
     } while (!atomic_compare_exchange_weak_explicit(&granted_total, &total, total + step,
                                                     memory_order_relaxed, memory_order_relaxed));
     return step;

@@ -18,6 +18,7 @@
 #include "meta/meta.h"
 #include "os/bell.h"
 #include "os/lock.h"
+#include "os/yield.h"
 
 #define EMPTY_LIST                                                                                 \
     {                                                                                              \
@@ -124,6 +125,7 @@ static struct ap__thread_cache *new_record_locked(void)
         if (cache->next != NULL) {
             ap__thread_cache_share();
         }
+        AP__YIELD_POINT();
         atomic_store_explicit(&caches, cache, memory_order_release);
     }
     return cache;
@@ -139,8 +141,10 @@ static struct ap__thread_cache *take_record(void)
         cache = new_record_locked();
     }
     ap__lock_release(&lock);
+    AP__YIELD_POINT();
     if (cache != NULL) {
         atomic_store_explicit(&cache->in_use, true, memory_order_relaxed);
+        AP__YIELD_POINT();
         atomic_fetch_add_explicit(&count, counts, memory_order_relaxed);
     }
     return cache;
@@ -150,6 +154,7 @@ static void give_record(struct ap__thread_cache *cache)
 {
     atomic_store_explicit(&cache->in_use, false, memory_order_relaxed);
     cache->exit_armed = false;
+    AP__YIELD_POINT();
     ap__lock_take(&lock);
     cache->next_vacant = vacant;
     vacant = cache;
@@ -166,6 +171,7 @@ static unsigned leave(struct ap__thread_cache *cache)
         ap__thread_cache_empty(cache);
         give_record(cache);
     }
+    AP__YIELD_POINT();
     return atomic_fetch_sub_explicit(&count, counts, memory_order_acq_rel) - counts;
 }
 
@@ -173,6 +179,7 @@ static void on_thread_exit(void *value)
 {
     has_left = true;
     unsigned left = leave(value);
+    AP__YIELD_POINT();
     if (left == 0 && on_last_exit != NULL) {
         on_last_exit();
     } else if (left == 1) {
@@ -186,6 +193,7 @@ bool ap__thread_watch_exits(void)
         atomic_store_explicit(&exit_key_refused, true, memory_order_relaxed);
         return false;
     }
+    AP__YIELD_POINT();
     /* release: pairs with the acquire in arm(): the key is there. */
     atomic_store_explicit(&exit_key_made, true, memory_order_release);
     return true;
@@ -241,6 +249,7 @@ struct ap__thread_cache *ap__thread_enter(void)
         if (cache == NULL) {
             return NULL;
         }
+        AP__YIELD_POINT();
         own = cache;
         if (!hidden) {
             ap__thread_cache_current = cache;

@@ -24,6 +24,7 @@
 #include "meta/meta.h"
 #include "os/check.h"
 #include "os/os.h"
+#include "os/yield.h"
 
 enum {
     VISIT_EVENTS = 128,
@@ -67,6 +68,7 @@ void ap__thread_cache_init(struct ap__thread_cache *cache)
     for (unsigned c = 0; c < AP_CLASS_COUNT; c++) {
         ap__free_list_set_top(&cache->lists[c], &ap__free_list_none);
         cache->lists[c].full = &ap__free_list_none;
+        AP__YIELD_POINT();
     }
 }
 
@@ -91,6 +93,7 @@ static void fold(struct ap__free_list_info *info, size_t hidden)
 {
     ap__slot *bottom = bottom_of(info);
     ap__slot_store(&bottom[0], ap__slot_load(&bottom[hidden]));
+    AP__YIELD_POINT();
     ap__slot_store(&bottom[hidden], NULL);
     info->hidden = (uint16_t)hidden;
 }
@@ -134,8 +137,11 @@ static bool enlarge_array(struct ap__thread_cache *cache, unsigned size_class, u
         used = (size_t)(ap__free_list_top(list) - old);
         memcpy(array, old, (used + 1) * sizeof *array);
     }
+    AP__YIELD_POINT();
     atomic_store_explicit(&info->bottom, array, memory_order_relaxed);
+    AP__YIELD_POINT();
     ap__free_list_set_top(list, array + used);
+    AP__YIELD_POINT();
     if (old != NULL) {
         ap__meta_give(old, array_bytes(info->room));
     }
@@ -186,6 +192,7 @@ static void give_back(struct ap__thread_cache *cache, unsigned size_class, void 
         ap__central_check_slots(size_class, blocks, kept, function);
         kept = ap__transfer_give(size_class, blocks, kept);
     }
+    AP__YIELD_POINT();
     if (kept < count) {
         ap__central_give(size_class, blocks + kept, count - kept, function);
     }
@@ -452,7 +459,9 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
         flush_oldest(cache, c, (size_t)(ap__free_list_top(&cache->lists[c]) - bottom), "free");
         cache->lists[c].full = &ap__free_list_none;
         ap__free_list_set_top(&cache->lists[c], &ap__free_list_none);
+        AP__YIELD_POINT();
         atomic_store_explicit(&info->bottom, NULL, memory_order_relaxed);
+        AP__YIELD_POINT();
         ap__meta_give(bottom, array_bytes(info->room));
         info->capacity = 0;
         info->room = 0;
@@ -467,6 +476,7 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
 size_t ap__thread_cache_count(const struct ap__thread_cache *cache, unsigned size_class)
 {
     const ap__slot *bottom = bottom_of(&cache->infos[size_class]);
+    AP__YIELD_POINT();
     const ap__slot *top = ap__free_list_top(&cache->lists[size_class]);
     /* While the owner changes arrays the two may not belong together. */
     bool together = bottom != NULL && top >= bottom && top - bottom <= UINT16_MAX;

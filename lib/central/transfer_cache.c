@@ -23,6 +23,7 @@
 #include "os/bell.h"
 #include "os/lock.h"
 #include "os/os.h"
+#include "os/yield.h"
 
 enum {
     SHARD_FREE_CPUS = 4,
@@ -120,6 +121,7 @@ static bool open_locked(struct transfer *transfer, unsigned size_class)
         transfer->blocks = ap__meta_take(capacity * sizeof(void *));
         if (transfer->blocks != NULL) {
             transfer->capacity = capacity;
+            AP__YIELD_POINT();
             set_limit_locked(transfer, initial_limit(size_class, capacity));
         }
     }
@@ -153,6 +155,7 @@ unsigned ap__transfer_room(unsigned size_class)
 {
     const struct transfer *transfer = mine(size_class);
     unsigned limit = limit_of(transfer);
+    AP__YIELD_POINT();
     unsigned used = count_of(transfer);
     if (limit == 0) {
         return initial_limit(size_class, capacity_of(size_class));
@@ -164,15 +167,18 @@ unsigned ap__transfer_give(unsigned size_class, void *const *blocks, unsigned co
 {
     struct transfer *transfer = mine(size_class);
     unsigned kept = 0;
+    AP__YIELD_POINT();
     ap__lock_take(&transfer->lock);
     unsigned used = count_of(transfer);
     if (open_locked(transfer, size_class) && used < limit_of(transfer)) {
         kept = (unsigned)ap__min(count, limit_of(transfer) - used);
         memcpy(transfer->blocks + used, blocks, kept * sizeof *blocks);
+        AP__YIELD_POINT();
         set_count_locked(transfer, used + kept);
         transfer->giver = (uintptr_t)&self;
     }
     ap__lock_release(&transfer->lock);
+    AP__YIELD_POINT();
     ap__bell_ring(&ap__heap_bell);
     return kept;
 }
@@ -195,6 +201,7 @@ unsigned ap__transfer_take(unsigned size_class, void **blocks, unsigned count)
     if (count_of(transfer) == 0) {
         return 0;
     }
+    AP__YIELD_POINT();
     ap__lock_take(&transfer->lock);
     unsigned got = pop_locked(transfer, blocks, count);
     if (got != 0) {
@@ -240,6 +247,7 @@ unsigned ap__transfer_take_unused(unsigned size_class, unsigned shard, void **bl
     if (limit_of(transfer) == 0) {
         return 0; /* never used */
     }
+    AP__YIELD_POINT();
     ap__lock_take(&transfer->lock);
     unsigned got = take_unused_locked(transfer, blocks, count);
     ap__lock_release(&transfer->lock);
@@ -265,6 +273,7 @@ size_t ap__transfer_count(unsigned size_class)
     size_t count = 0;
     for (unsigned shard = 0; shard < shard_count; shard++) {
         count += count_of(&transfers[shard][size_class]);
+        AP__YIELD_POINT();
     }
     return count;
 }

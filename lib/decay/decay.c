@@ -19,6 +19,7 @@
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
 #include "os/os.h"
+#include "os/yield.h"
 
 enum {
     LONG_DIVISOR = 5,     /* how much sooner long spans go */
@@ -113,11 +114,13 @@ static void look(void)
 {
     bool more = false;
     atomic_store_explicit(&pending, false, memory_order_relaxed);
+    AP__YIELD_POINT();
     ap__central_set_epoch(++state.looks);
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         more |= empty_transfer_caches(c);
         (void)ap__central_purge(c, AGE_LEAST, LOOKS_PER_DECAY, &more);
     }
+    AP__YIELD_POINT();
     if (more) {
         ap__decay_expect_work();
     }
@@ -200,11 +203,16 @@ int64_t ap__decay_step(uint64_t now_ms)
     /* seq_cst: either this thread finds no step under way, or the one whose it is finds `wanted` when
      * it has ended. It also passes `state` from one to the next. */
     atomic_store_explicit(&wanted, true, memory_order_seq_cst);
+    AP__YIELD_POINT();
     while (atomic_load_explicit(&wanted, memory_order_seq_cst) &&
            !atomic_exchange_explicit(&stepping, true, memory_order_seq_cst)) {
+        AP__YIELD_POINT();
         atomic_store_explicit(&wanted, false, memory_order_seq_cst);
+        AP__YIELD_POINT();
         wait_ms = step_or_all(now_ms);
+        AP__YIELD_POINT();
         atomic_store_explicit(&stepping, false, memory_order_seq_cst);
+        AP__YIELD_POINT();
     }
     return wait_ms;
 }
@@ -220,8 +228,10 @@ void ap__decay_poll(void)
     if (now_ms < atomic_load_explicit(&due_ms, memory_order_relaxed) && !presses) {
         return;
     }
+    AP__YIELD_POINT();
     uint64_t step_ms = step_ms_of(AP__DIRTY_LONG);
     atomic_store_explicit(&due_ms, decay_ms == 0 ? 0 : now_ms + step_ms, memory_order_relaxed);
+    AP__YIELD_POINT();
     ap__decay_expect_work();
     (void)ap__decay_step(now_ms);
 }

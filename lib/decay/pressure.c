@@ -8,6 +8,7 @@
 
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
+#include "os/yield.h"
 
 /* What set_callback() writes and tell() reads: the context first, the function last. */
 static _Atomic(void *) callback_context;
@@ -18,7 +19,9 @@ static bool told; /* of the thread that does a step */
 void ap__pressure_set_callback(ap__pressure_callback *callback, void *context)
 {
     atomic_store_explicit(&callback_function, NULL, memory_order_relaxed);
+    AP__YIELD_POINT();
     atomic_store_explicit(&callback_context, context, memory_order_relaxed);
+    AP__YIELD_POINT();
     /* release: pairs with the acquire in tell(): who sees the function sees its context. */
     atomic_store_explicit(&callback_function, callback, memory_order_release);
 }
@@ -35,6 +38,7 @@ void ap__pressure_tell(void)
         return;
     }
     told = true;
+    AP__YIELD_POINT();
     struct ap__page_heap_stats stats;
     ap__page_heap_stats(&stats);
     callback(atomic_load_explicit(&callback_context, memory_order_relaxed),

@@ -6,6 +6,8 @@
 
 #include <stdatomic.h>
 
+#include "os/yield.h"
+
 /* relaxed throughout: numbers that nothing else depends on. */
 static _Atomic(size_t) hard = SIZE_MAX;
 static _Atomic(size_t) soft = SIZE_MAX;
@@ -43,6 +45,7 @@ void ap__heap_limits_note(size_t used_bytes, size_t dirty_bytes)
                             : used_bytes + dirty_bytes > bound ? AP__PRESSURE_UNUSED
                                                                : AP__PRESSURE_NONE;
     if (AP_UNLIKELY(now != ap__heap_limits_pressure())) {
+        AP__YIELD_POINT();
         atomic_store_explicit(&pressure, (uint8_t)now, memory_order_relaxed);
     }
 }

@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "heap/region.h"
 #include "os/os.h"
+#include "os/yield.h"
 
 enum {
     UNIT_SHIFT = 21,
@@ -127,7 +128,9 @@ static void go_without(size_t unit)
         atomic_load_explicit(&without_count, memory_order_relaxed) >= WITHOUT_MAX) {
         return;
     }
+    AP__YIELD_POINT();
     atomic_fetch_or_explicit(&without[unit / WORD_BITS], bit_of(unit), memory_order_relaxed);
+    AP__YIELD_POINT();
     atomic_fetch_add_explicit(&without_count, 1, memory_order_relaxed);
     uintptr_t start = ap__region_base() + (unit << UNIT_SHIFT);
     (void)ap__os_advise_huge_pages((void *)start, UNIT_BYTES, false);

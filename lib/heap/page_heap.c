@@ -27,6 +27,7 @@
 #include "os/check.h"
 #include "os/lock.h"
 #include "os/os.h"
+#include "os/yield.h"
 #include "table/large_table.h"
 
 #define CHUNK_GRANULES_MIN ((size_t)32)   /* 2 MiB */
@@ -593,7 +594,9 @@ static size_t purge_oldest_locked(struct dirty_list *list, size_t most)
     remove_free_locked(span);
     span->state = AP__SPAN_PURGING;
     ap__lock_release(&lock);
+    AP__YIELD_POINT();
     size_t discarded = discard_dirty(span, most);
+    AP__YIELD_POINT();
     ap__lock_take(&lock);
     size_t first = first_granule_of(span);
     coalesce_and_insert_locked(span, ap__region_count_dirty(first, span->granules));

@@ -15,6 +15,7 @@
 
 #include "os/check.h"
 #include "os/os.h"
+#include "os/yield.h"
 
 #define REGION_ALIGNMENT ((size_t)2 << 20) /* a huge page, so that chunks can be backed by them */
 #define RESERVE_MIN ((size_t)4 << 20)
@@ -137,6 +138,7 @@ bool ap__region_init(size_t reserve_bytes)
         }
         atomic_store_explicit(&ap__region_class_map, (_Atomic(uint8_t) *)base,
                               memory_order_relaxed);
+        AP__YIELD_POINT();
         publish_limit(first_granule);
         return true;
     }
@@ -153,7 +155,9 @@ size_t ap__region_grow(size_t granules)
                        granules << AP_PAGE_HEAP_GRANULE_SHIFT)) {
         return 0;
     }
+    AP__YIELD_POINT();
     ap__region_set_clean(first, granules, true);
+    AP__YIELD_POINT();
     publish_limit(first + granules);
     return first;
 }
@@ -188,6 +192,7 @@ void ap__region_set_class(size_t first, size_t granules, unsigned size_class)
     for (size_t i = first; i < first + granules; i++) {
         /* relaxed: blocks of the span reach other threads under a lock or by the program's own means. */
         atomic_store_explicit(&map[i], (uint8_t)size_class, memory_order_relaxed);
+        AP__YIELD_POINT();
     }
 }
 
@@ -202,6 +207,7 @@ struct ap__span *ap__region_span_of(size_t granule)
 void ap__region_set_span(size_t first, size_t granules, struct ap__span *span)
 {
     for (size_t i = first; i < first + granules; i++) {
+        AP__YIELD_POINT();
         atomic_store_explicit(&span_map()[i], span, memory_order_release);
     }
 }
@@ -209,6 +215,7 @@ void ap__region_set_span(size_t first, size_t granules, struct ap__span *span)
 void ap__region_set_span_ends(size_t first, size_t granules, struct ap__span *span)
 {
     atomic_store_explicit(&span_map()[first], span, memory_order_release);
+    AP__YIELD_POINT();
     atomic_store_explicit(&span_map()[first + granules - 1], span, memory_order_release);
 }
 

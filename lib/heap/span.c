@@ -11,6 +11,7 @@
 
 #include "meta/meta.h"
 #include "os/check.h"
+#include "os/yield.h"
 #include "table/large_table.h"
 
 enum { SLAB_RECORDS_SHIFT = 7, SLAB_RECORDS = 1 << SLAB_RECORDS_SHIFT };
@@ -60,7 +61,9 @@ static struct ap__span *new_record(void)
         if (slab == NULL) {
             return NULL;
         }
+        AP__YIELD_POINT();
         atomic_store_explicit(&slabs[index >> SLAB_RECORDS_SHIFT], slab, memory_order_release);
+        AP__YIELD_POINT();
     }
     records_used++;
     struct ap__span *span = ap__span_by_index(index);

@@ -14,6 +14,7 @@
 #include "heap/page_heap.h"
 #include "os/check.h"
 #include "os/os.h"
+#include "os/yield.h"
 #include "table/large_table.h"
 
 /*
@@ -78,6 +79,7 @@ static void *take(size_t size_bytes, size_t alignment, size_t room_bytes, bool z
     if (zeroed) {
         clear(span, size_bytes);
     }
+    AP__YIELD_POINT();
     if (!ap__large_table_insert(span->start, span->index)) {
         ap__page_heap_give(span);
         return NULL;
@@ -110,6 +112,7 @@ bool ap__large_give(void *p)
     if (span == NULL) {
         return false;
     }
+    AP__YIELD_POINT();
     ap__page_heap_give(span);
     return true;
 }
@@ -168,11 +171,13 @@ void *ap__large_move(void *p, size_t size_bytes, const char *function)
         ap__page_heap_give(to);
         return NULL;
     }
+    AP__YIELD_POINT();
     to->moved = true;
     from->moved = true;
     if (AP_UNLIKELY(!ap__large_table_delete((uintptr_t)p, &record))) {
         ap__misuse(function, p, AP__MISUSE_NOT_LIVE);
     }
+    AP__YIELD_POINT();
     ap__page_heap_give(from);
     return (void *)to->start;
 }

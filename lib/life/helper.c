@@ -30,6 +30,7 @@
 #include "os/bell.h"
 #include "os/lock.h"
 #include "os/os.h"
+#include "os/yield.h"
 
 enum {
     STACK_BYTES = 256 << 10, /* the program's function may run on it: see decay/pressure.h */
@@ -70,6 +71,7 @@ static bool is_stopping(void)
 static void sleep_at_most(int64_t ms)
 {
     ap__bell_listen(&stop_bell);
+    AP__YIELD_POINT();
     if (!is_stopping()) {
         ap__bell_sleep(&stop_bell, ms);
     }
@@ -95,6 +97,7 @@ static bool has_left(void)
                              &state, &running, LEFT, memory_order_acq_rel, memory_order_relaxed)) {
         return false;
     }
+    AP__YIELD_POINT();
     ap__decay_set_helped(false);
     return true;
 }
@@ -118,6 +121,7 @@ static bool work(void)
         } else {
             ap__bell_listen(&ap__heap_bell);
             ap__decay_expect_work();
+            AP__YIELD_POINT();
             listens = true;
         }
     }
@@ -168,6 +172,7 @@ static void set_next_start(void)
  * CLONE_VM): it can neither have our thread nor join it. */
 static bool become_owner(int from, enum state to)
 {
+    AP__YIELD_POINT();
     return syscall(SYS_getpid) == process &&
            atomic_compare_exchange_strong_explicit(&state, &from, to, memory_order_seq_cst,
                                                    memory_order_relaxed);
@@ -202,7 +207,9 @@ static void start(void)
     set_next_start();
     ap__decay_expect_work();
     bool created = create();
+    AP__YIELD_POINT();
     ap__decay_set_helped(created);
+    AP__YIELD_POINT();
     atomic_store_explicit(&state, created ? RUNNING : NONE, memory_order_release);
 }
 
@@ -230,7 +237,9 @@ void ap__helper_consider(void)
 static void stop(void)
 {
     if (become_owner(RUNNING, STOPPING)) {
+        AP__YIELD_POINT();
         ap__bell_wake(&stop_bell);
+        AP__YIELD_POINT();
         ap__bell_wake(&ap__heap_bell);
     } else if (!become_owner(LEFT, STOPPING)) {
         return;

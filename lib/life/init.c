@@ -25,6 +25,7 @@
 #include "life/soft_limit.h"
 #include "os/lock.h"
 #include "os/os.h"
+#include "os/yield.h"
 #include "table/large_table.h"
 
 /* A limit on address space leaves the program at least three quarters of it. */
@@ -98,6 +99,7 @@ void ap__life_init(void)
     ap__lock_take(&lock);
     if (!atomic_load_explicit(&ready, memory_order_relaxed)) {
         init_locked();
+        AP__YIELD_POINT();
         atomic_store_explicit(&ready, true, memory_order_release);
     }
     ap__lock_release(&lock);

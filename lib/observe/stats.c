@@ -14,6 +14,7 @@
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "meta/meta.h"
+#include "os/yield.h"
 
 static void collect_thread(struct ap__stats *stats, const struct ap__thread_cache *cache)
 {
@@ -24,6 +25,7 @@ static void collect_thread(struct ap__stats *stats, const struct ap__thread_cach
     stats->blocks_out += atomic_load_explicit(&cache->blocks_out, memory_order_relaxed);
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         stats->classes[c].cached += ap__thread_cache_count(cache, c);
+        AP__YIELD_POINT();
     }
 }
 
@@ -32,6 +34,7 @@ static void collect_class(struct ap__stats *stats, unsigned size_class)
     struct ap__class_stats *figures = &stats->classes[size_class];
     struct ap__central_stats central;
     ap__central_stats(size_class, &central);
+    AP__YIELD_POINT();
     figures->spans = central.spans;
     figures->slots = central.slots;
     figures->transfer = ap__transfer_count(size_class);
@@ -69,6 +72,7 @@ void ap__stats_collect(struct ap__stats *stats)
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         collect_class(stats, c);
     }
+    AP__YIELD_POINT();
     ap__page_heap_stats(&stats->heap);
     ap__large_table_stats(&stats->table);
     ap__quarantine_stats(&stats->quarantine);

@@ -10,6 +10,7 @@
 #include "os/lock.h"
 
 #include "os/check.h"
+#include "os/yield.h"
 
 #define FORK_WINDOW (1u << 31)
 _Static_assert(AP__RANK_COUNT < 31, "a bit for each rank and one for the fork window");
@@ -77,6 +78,7 @@ void ap__lock_take(struct ap__lock *lock)
         return;
     }
     AP_ASSERT(in_fork_window() || thread_flags < (1u << lock->rank));
+    AP__YIELD_POINT();
     at_work++;
     struct ap__lock *interrupted = in_transition;
     in_transition = lock;
@@ -111,6 +113,7 @@ void ap__lock_release(struct ap__lock *lock)
     pthread_mutex_unlock(&lock->mutex);
     in_transition = interrupted;
     at_work--;
+    AP__YIELD_POINT();
 }
 
 bool ap__lock_is_at_work(void)

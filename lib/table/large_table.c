@@ -91,13 +91,14 @@
 #include "meta/meta.h"
 #include "os/check.h"
 #include "os/os.h"
+#include "os/yield.h"
 #include "table/slot_word.h"
 
 /* --- what a test build may define before it includes this file --- */
 
 /* Stands in every window between two accesses that belong together. */
 #ifndef AP_TABLE_YIELD
-#define AP_TABLE_YIELD() ((void)0)
+#define AP_TABLE_YIELD() AP__YIELD_POINT()
 #endif
 /* True: the insert that asks begins a migration to a table of the same size, full or not. */
 #ifndef AP_TABLE_FORCE_MIGRATION
