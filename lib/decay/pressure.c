@@ -1,29 +1,45 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pressure.c: one function, one flag.
+ * pressure.c: one function with its context, one flag.
+ *
+ * Function and context change together, under a lock: a function must never be called with another's
+ * context. It is called without the lock, since it may allocate, or set another function.
  */
 #include "decay/pressure.h"
 
-#include <stdatomic.h>
-
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
+#include "os/lock.h"
 #include "os/yield.h"
 
-/* What set_callback() writes and tell() reads: the context first, the function last. */
-static _Atomic(void *) callback_context;
-static _Atomic(ap__pressure_callback *) callback_function;
+struct listener {
+    ap__pressure_callback *function; /* NULL: none */
+    void *context;
+};
+
+static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_PRESSURE);
+static struct listener listener; /* under `lock` */
 
 static bool told; /* of the thread that does a step */
 
+struct ap__lock *ap__pressure_lock(void)
+{
+    return &lock;
+}
+
 void ap__pressure_set_callback(ap__pressure_callback *callback, void *context)
 {
-    atomic_store_explicit(&callback_function, NULL, memory_order_relaxed);
-    AP__YIELD_POINT();
-    atomic_store_explicit(&callback_context, context, memory_order_relaxed);
-    AP__YIELD_POINT();
-    /* release: pairs with the acquire in tell(): who sees the function sees its context. */
-    atomic_store_explicit(&callback_function, callback, memory_order_release);
+    ap__lock_take(&lock);
+    listener = (struct listener){callback, context};
+    ap__lock_release(&lock);
+}
+
+static struct listener current(void)
+{
+    ap__lock_take(&lock);
+    struct listener now = listener;
+    ap__lock_release(&lock);
+    return now;
 }
 
 void ap__pressure_tell(void)
@@ -32,15 +48,16 @@ void ap__pressure_tell(void)
         told = false;
         return;
     }
-    ap__pressure_callback *callback =
-        atomic_load_explicit(&callback_function, memory_order_acquire);
-    if (callback == NULL || told) {
+    if (told) {
+        return;
+    }
+    struct listener now = current();
+    if (now.function == NULL) {
         return;
     }
     told = true;
     AP__YIELD_POINT();
     struct ap__page_heap_stats stats;
     ap__page_heap_stats(&stats);
-    callback(atomic_load_explicit(&callback_context, memory_order_relaxed),
-             stats.usable_bytes - stats.free_bytes, ap__heap_limits_soft());
+    now.function(now.context, stats.usable_bytes - stats.free_bytes, ap__heap_limits_soft());
 }

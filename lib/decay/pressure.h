@@ -10,6 +10,8 @@
 
 #include "base/compiler.h"
 
+struct ap__lock;
+
 typedef void ap__pressure_callback(void *context, size_t used_bytes, size_t limit_bytes);
 
 /* NULL: nobody is told. Any thread. */
@@ -17,5 +19,8 @@ void ap__pressure_set_callback(ap__pressure_callback *callback, void *context);
 
 /* By the thread that does a step, holding no lock: the function may allocate and free. */
 void ap__pressure_tell(void);
+
+/* For fork only. */
+struct ap__lock *ap__pressure_lock(void);
 
 #endif

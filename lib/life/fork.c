@@ -23,6 +23,7 @@
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "decay/decay.h"
+#include "decay/pressure.h"
 #include "hardened/quarantine.h"
 #include "hardened/sampled.h"
 #include "heap/page_heap.h"
@@ -56,6 +57,9 @@ static void for_each_lock_of_rank(enum ap__lock_rank rank, lock_function *functi
         break;
     case AP__RANK_SAMPLED:
         function(ap__sampled_lock());
+        break;
+    case AP__RANK_PRESSURE:
+        function(ap__pressure_lock());
         break;
     case AP__RANK_TRANSFER_CACHE:
         for (unsigned shard = 0; shard < ap__transfer_shards(); shard++) {
