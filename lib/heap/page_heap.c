@@ -11,9 +11,8 @@
  * Growth: chunks of 2 MiB at least and an eighth of the heap at most, so that the number of
  * mprotect() calls is logarithmic; if that much is refused, just what is needed.
  *
- * Purging takes one dirty span at a time off the heap, the oldest first, drops the lock for the system
- * call, and gives the span back: a thread that needs memory waits for no madvise(). It ends in the
- * middle of a span when enough is purged.
+ * Purging takes one dirty span at a time off the heap, the oldest first, or a piece of a long one, drops the
+ * lock for the system call, and gives the span back: a thread that needs memory waits for no madvise().
  */
 #include "heap/page_heap.h"
 
@@ -586,20 +585,49 @@ static size_t discard_dirty(const struct ap__span *span, size_t most)
     return discarded;
 }
 
-/* Purges the oldest span of a list, at most `most` granules of it. Enters and leaves with the lock, which is
- * free in between. Returns the granules. */
-static size_t purge_oldest_locked(struct dirty_list *list, size_t most)
+/*
+ * Takes the oldest dirty span of a list off the heap, or as much of it as is to be purged: the piece with its
+ * last dirty granules, `most` of them. The rest stays to be had meanwhile; else the heap would grow although
+ * most of it is free. *dirty_granules: those of the piece.
+ */
+static struct ap__span *take_dirty_locked(struct dirty_list *list, size_t most,
+                                          size_t *dirty_granules)
 {
     struct ap__span *span = list->oldest;
+    size_t first = first_granule_of(span);
+    size_t end = span->granules;
     remove_free_locked(span);
+    *dirty_granules = span->tree.dirty_granules;
+    if (*dirty_granules > most) {
+        while (ap__region_is_clean(first + end - 1)) {
+            end--;
+        }
+        size_t begin = end;
+        for (size_t found = 0; found < most; found += !ap__region_is_clean(first + begin)) {
+            begin--;
+        }
+        if (trim_locked(span, begin, end - begin)) {
+            *dirty_granules = most;
+        }
+    }
     span->state = AP__SPAN_PURGING;
+    ap__region_set_span_ends(first_granule_of(span), span->granules, span);
+    return span;
+}
+
+/* Purges at most `most` granules of the oldest span of a list. Enters and leaves with the lock, which is free in
+ * between. Returns the granules. */
+static size_t purge_oldest_locked(struct dirty_list *list, size_t most)
+{
+    size_t dirty_granules;
+    struct ap__span *span = take_dirty_locked(list, most, &dirty_granules);
     ap__lock_release(&lock);
     AP__YIELD_POINT();
     size_t discarded = discard_dirty(span, most);
     AP__YIELD_POINT();
     ap__lock_take(&lock);
-    size_t first = first_granule_of(span);
-    coalesce_and_insert_locked(span, ap__region_count_dirty(first, span->granules));
+    /* Nobody else changes what is known of its granules. */
+    coalesce_and_insert_locked(span, dirty_granules - discarded);
     return discarded;
 }
 

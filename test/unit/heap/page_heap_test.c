@@ -678,3 +678,33 @@ Test(page_heap, a_purge_beside_other_threads_takes_nothing_of_theirs, .timeout =
     pthread_join(purging, NULL);
     cr_assert_eq(page_heap_check().free_spans, 1);
 }
+
+/* While a span is being purged nobody can have it. That must not be all of a big one. */
+Test(page_heap, a_purge_leaves_the_rest_of_a_long_span_to_others, .timeout = 100)
+{
+    enum { LONG_GRANULES = 2048, TAKES = 200 };
+    struct ap__page_heap_stats before, after;
+    pthread_t purging;
+    init(GIB);
+    pthread_barrier_init(&start, NULL, 2);
+    struct ap__span *span = ap__page_heap_take(LONG_GRANULES, AP_GRANULE, 0);
+    cr_assert_not_null(span);
+    ap__page_heap_give(span);
+    ap__page_heap_stats(&before);
+    cr_assert_eq(pthread_create(&purging, NULL, purge_until_told, NULL), 0);
+    pthread_barrier_wait(&start);
+    for (unsigned i = 0; i < TAKES; i++) {
+        /* There is room for it on one side of what is being purged. Its pages make the purge slow. */
+        span = ap__page_heap_take(LONG_GRANULES / 4, AP_GRANULE, 0);
+        cr_assert_not_null(span);
+        for (size_t at = 0; at < ap__span_bytes(span); at += 4096) {
+            ((volatile char *)span->start)[at] = 1;
+        }
+        ap__page_heap_give(span);
+    }
+    atomic_store(&stop, true);
+    cr_assert_eq(pthread_join(purging, NULL), 0);
+    ap__page_heap_stats(&after);
+    cr_assert_leq(after.usable_bytes, before.usable_bytes, "the heap grew by %zu KiB",
+                  (after.usable_bytes - before.usable_bytes) >> 10);
+}
