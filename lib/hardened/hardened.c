@@ -27,18 +27,12 @@
 enum { POP_MAX = 64 };
 
 static size_t page_bytes;
-static _Atomic(size_t) lost_spans;
 
 void ap__hardened_init(size_t quarantine_bytes, uint64_t secret)
 {
     page_bytes = ap__os_page_size();
     ap__quarantine_init(quarantine_bytes);
     ap__canary_set_secret(secret);
-}
-
-size_t ap__hardened_lost_spans(void)
-{
-    return atomic_load_explicit(&lost_spans, memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------ large objects */
@@ -87,14 +81,42 @@ static void check_large(const struct ap__span *span, const char *function)
     }
 }
 
-/* The memory of a span that nobody uses, zeroed, goes back. */
-static void release_span(struct ap__span *span)
+/* Unused spans that the kernel did not let become accessible again. Pushed one by one, taken all at once. */
+static _Atomic(struct ap__span *) stuck;
+
+static void push_stuck(struct ap__span *span)
 {
-    if (ap__os_unguard((void *)span->start, ap__span_bytes(span), span->large.guard)) {
+    struct ap__span *first = atomic_load_explicit(&stuck, memory_order_relaxed);
+    do {
+        span->link.next = first;
+        /* release: pairs with the acquire in retry_stuck(): the link and the record are complete. */
+    } while (!atomic_compare_exchange_weak_explicit(&stuck, &first, span, memory_order_release,
+                                                    memory_order_relaxed));
+}
+
+/* The memory of a span that nobody uses, zeroed, goes back; if that is refused, another time. */
+static bool release_span(struct ap__span *span)
+{
+    bool done = ap__os_unguard((void *)span->start, ap__span_bytes(span), span->large.guard);
+    if (done) {
         ap__page_heap_give(span);
     } else {
-        atomic_fetch_add_explicit(&lost_spans, 1, memory_order_relaxed);
+        push_stuck(span);
     }
+    return done;
+}
+
+/* Returns whether any memory came back. */
+static bool retry_stuck(void)
+{
+    bool any = false;
+    struct ap__span *span = atomic_exchange_explicit(&stuck, NULL, memory_order_acquire);
+    while (span != NULL) {
+        struct ap__span *next = span->link.next;
+        any |= release_span(span);
+        span = next;
+    }
+    return any;
 }
 
 /* A freed object: all of its span becomes inaccessible, and its memory goes to the kernel at once. */
@@ -102,13 +124,17 @@ static void retire_large(struct ap__span *span)
 {
     struct tail tail = tail_of(span);
     if (!ap__os_unguard(tail.start, tail.bytes, span->large.guard)) {
-        atomic_fetch_add_explicit(&lost_spans, 1, memory_order_relaxed);
+        size_t used = (size_t)(tail.start - (char *)span->start);
+        if (!ap__os_discard((void *)span->start, used)) {
+            memset((void *)span->start, 0, used);
+        }
+        push_stuck(span);
         return;
     }
     span->large.guard = (uint8_t)ap__os_guard((void *)span->start, ap__span_bytes(span));
     struct ap__quarantined entry = {span, (uint32_t)page_bytes, 0};
     if (!ap__quarantine_push(entry)) {
-        release_span(span);
+        (void)release_span(span);
     }
 }
 
@@ -210,7 +236,7 @@ static void release(struct ap__thread_cache *cache, struct ap__quarantined entry
     if (entry.size_class != 0) {
         release_slot(cache, entry.size_class, entry.p);
     } else {
-        release_span(entry.p);
+        (void)release_span(entry.p);
     }
 }
 
@@ -365,5 +391,6 @@ void ap__hardened_watch(void)
 
 bool ap__hardened_flush(struct ap__thread_cache *cache)
 {
-    return drain(cache, true);
+    bool any = retry_stuck();
+    return drain(cache, true) || any;
 }

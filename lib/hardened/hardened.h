@@ -42,7 +42,4 @@ bool ap__hardened_resize(void *p, size_t old_size, size_t size);
 /* Empties the quarantine. Returns whether there was anything in it. */
 bool ap__hardened_flush(struct ap__thread_cache *cache);
 
-/* Spans of large objects that the kernel did not let become accessible again: lost. */
-size_t ap__hardened_lost_spans(void);
-
 #endif
