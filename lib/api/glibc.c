@@ -138,8 +138,11 @@ void ap__malloc_stats(void)
     ap__stats_print_text(&stats, write_to_stderr, NULL);
 }
 
-__attribute__((destructor)) static void print_at_exit(void)
+__attribute__((destructor)) static void at_exit(void)
 {
+    if (ap__options.hardened != 0) {
+        (void)ap__hardened_flush(ap__thread_cache_or_null()); /* what still waits is looked at */
+    }
     if (ap__options.stats_at_exit != 0) {
         ap__malloc_stats();
     }

@@ -140,7 +140,8 @@ bool ap__large_resize(void *p, size_t size_bytes)
         return false;
     }
     if (granules < span->granules) {
-        span->large.size_bytes = size_bytes; /* first: a forked child finds no size beyond its span */
+        span->large.size_bytes =
+            size_bytes; /* first: a forked child finds no size beyond its span */
         /* Where the end cannot be cut off, the object keeps it; that is not an error. */
         (void)ap__page_heap_shorten(span, granules);
     }

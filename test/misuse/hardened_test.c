@@ -254,6 +254,25 @@ Test(hardened, a_write_after_free_is_found_when_the_block_is_reused)
     }
 }
 
+static void write_after_free_and_leave(const struct misuse *m)
+{
+    unsigned char *p = wrong(m->e->malloc(m->size));
+    m->e->free(p);
+    ((unsigned char *)opaque(p))[m->size - 1] = 1;
+    exit(0);
+}
+
+Test(hardened, a_write_after_free_is_found_at_the_latest_when_the_program_ends)
+{
+    FOR_EACH_SET (e) {
+        for (size_t i = 0; i < LARGE_FROM; i++) {
+            expect_misuse(
+                (struct misuse){.e = e, .body = write_after_free_and_leave, .size = sizes[i]}, NULL,
+                USE_AFTER_FREE);
+        }
+    }
+}
+
 struct use {
     size_t size, offset;
 };
