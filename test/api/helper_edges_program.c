@@ -64,7 +64,7 @@ static bool is_single(void)
 static void start_second(void)
 {
     expect(pthread_create(&second, NULL, follow_orders, NULL) == 0, "a thread");
-    expect(view_wait(has_helper_at_work, 5000) >= 0, "two threads at work have a helper");
+    expect(view_wait(has_helper_at_work, 30000) >= 0, "two threads at work have a helper");
 }
 
 static void end_second(void)
@@ -82,7 +82,7 @@ static void leaves_asleep(void)
     ap_thread_idle();
     view_sleep_ms(1500);
     end_second();
-    expect(view_wait(is_single, 5000) >= 0, "the helper goes when one thread is left");
+    expect(view_wait(is_single, 30000) >= 0, "the helper goes when one thread is left");
 }
 
 static void expect_not_on_helper(void)
@@ -134,7 +134,7 @@ static void clone_vm(void)
     pid_t pid = clone(work_much, stack + STACK, CLONE_VM | CLONE_FS | CLONE_FILES | SIGCHLD, NULL);
     expect(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0,
            "the process with our memory ends");
-    expect(view_wait(has_helper_at_work, 5000) >= 0, "the helper is still to be had");
+    expect(view_wait(has_helper_at_work, 30000) >= 0, "the helper is still to be had");
     may_end = true;
     expect(pthread_join(second, NULL) == 0, "the thread ends");
 }

@@ -304,7 +304,7 @@ static void check_at_rest(void)
     ap__heap_limits_set_hard(SIZE_MAX);
     ap__heap_limits_set_soft(SIZE_MAX);
     /* The helper may be carrying blocks from one place to another. */
-    STRESS_CHECK(view_wait(figures_are_right, 5000) >= 0);
+    STRESS_CHECK(view_wait(figures_are_right, 30000) >= 0);
     const char *fault = consistency_find_fault();
     if (fault != NULL) {
         (void)fprintf(stderr, "%s\n", fault);
@@ -364,7 +364,7 @@ static void end_window(unsigned number)
 {
     static struct window warm;
     free_all();
-    STRESS_CHECK(view_wait(figures_are_right, 5000) >= 0);
+    STRESS_CHECK(view_wait(figures_are_right, 30000) >= 0);
     struct window now = measure();
     print_window(number, &now);
     if (number < WARM_UP_WINDOWS) {
