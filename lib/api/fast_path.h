@@ -54,13 +54,21 @@ static AP_ALWAYS_INLINE void *ap__malloc_inline(size_t size)
     return AP_LIKELY(p != NULL) ? p : ap__malloc_slow(size);
 }
 
+/* Whether `p` lies in the region and is aligned; *offset_16: its offset there, in units of 16 bytes. `base`: the
+ * region's, which compilers would load anew for each use. */
+static AP_ALWAYS_INLINE bool ap__find_inline(uintptr_t base, const void *p, size_t *offset_16)
+{
+    uintptr_t offset = (uintptr_t)p - base;
+    *offset_16 = offset >> 4 | (AP_CHECKS ? offset << 60 : 0); /* a rotation */
+    return *offset_16 < ap__region_limit_16();
+}
+
 /* `false`: that is for a slow path. */
 static AP_ALWAYS_INLINE bool ap__push_inline(void *p)
 {
     uintptr_t base = ap__region_base();
-    uintptr_t offset = (uintptr_t)p - base;
-    uintptr_t offset_16 = offset >> 4 | (AP_CHECKS ? offset << 60 : 0); /* a rotation */
-    if (AP_UNLIKELY(offset_16 >= ap__region_limit_16())) {
+    size_t offset_16;
+    if (AP_UNLIKELY(!ap__find_inline(base, p, &offset_16))) {
         return false;
     }
     /* relaxed, as ap__region_class_of(); the map starts at the base, which is in a register. */

@@ -12,18 +12,52 @@
 #include "api/fast_path.h"
 #include "api/malloc.h"
 #include "base/bits.h"
+#include "config/options.h"
 #include "hardened/hardened.h"
 #include "hardened/sampled.h"
+#include "heap/span.h"
 #include "large/large.h"
 
+enum { LITTLE = 8 }; /* growth by up to this part of a block */
+
 /*
- * Memory for a block that has grown: it will probably grow again. From a granule up it becomes an object
- * of its own, whose span can be extended where it lies, instead of leaving a block of every class behind.
+ * Whether `p` is a small block that `size` still fits into and fills by half: the end of most reallocs, so
+ * without a call. `false`, too, for whatever else `p` may be. `size` is not 0: class 0 has blocks of 0 bytes.
  */
-static void *take_for_growth(size_t size)
+static AP_ALWAYS_INLINE bool is_fine_as_it_is(const void *p, size_t size)
+{
+    size_t offset_16;
+    unsigned slot;
+    if (AP_UNLIKELY(!ap__find_inline(ap__region_base(), p, &offset_16) ||
+                    ap__options.hardened != 0)) {
+        return false;
+    }
+    size_t granule = offset_16 >> (AP_PAGE_HEAP_GRANULE_SHIFT - 4);
+    unsigned size_class = ap__region_class_of(granule);
+    const struct ap__size_class *info = &ap__size_class[size_class];
+    size_t half = info->size / 2;
+    if (size - half > half) {
+        return false;
+    }
+    size_t offset = (uintptr_t)p - ap__region_span_of(granule)->start;
+    const struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
+    return !AP_MISUSED(!ap__slot_starts_at(info, offset, &slot)) &&
+           !AP_MISUSED(ap__slot_load_own(ap__free_list_top(list)) == p);
+}
+
+/*
+ * Memory for a block that has grown: it will probably grow again. If it grew by little, as a string does that
+ * is appended to, it gets room for as much again, which halves the number of copies; not if it doubled. From a
+ * granule up it becomes an object of its own, whose span can be extended where it lies, instead of leaving a
+ * block of every class behind.
+ */
+static void *take_for_growth(size_t size, size_t old_size)
 {
     if (size <= AP_GRANULE) {
-        return ap__malloc_inline(size);
+        /* A block that may be checked is exactly as long as the program asked. */
+        bool is_checked = ap__options.hardened != 0 || ap__sampled_is_on();
+        bool by_little = size - old_size <= old_size / LITTLE;
+        return ap__malloc_inline(by_little && !is_checked ? size + old_size / LITTLE : size);
     }
     void *p = ap__take_large(AP_MIN_ALIGNMENT, size, false);
     return p != NULL ? p : ap__no_memory();
@@ -32,7 +66,7 @@ static void *take_for_growth(size_t size)
 /* A new block with the contents of the old one, which is freed. NULL: no memory; errno is set. */
 static void *copy_to_new(void *p, size_t keep_bytes, size_t size, const char *function)
 {
-    void *moved = size > keep_bytes ? take_for_growth(size) : ap__malloc_inline(size);
+    void *moved = size > keep_bytes ? take_for_growth(size, keep_bytes) : ap__malloc_inline(size);
     if (moved != NULL) {
         memcpy(moved, p, keep_bytes);
         ap__free_inline(p, function);
@@ -71,7 +105,8 @@ static void *resize_exact(void *p, size_t old_size, size_t size, const char *fun
     return size > old_size ? copy_to_new(p, old_size, size, function) : shrink(p, size, function);
 }
 
-void *ap__realloc(void *p, size_t size, const char *function)
+/* A function of its own, so that blocks that stay need no stack frame. */
+static AP_NOINLINE void *resize(void *p, size_t size, const char *function)
 {
     if (p == NULL) {
         return ap__malloc_inline(size);
@@ -94,6 +129,11 @@ void *ap__realloc(void *p, size_t size, const char *function)
         return copy_to_new(p, block.usable_bytes, size, function);
     }
     return size >= block.usable_bytes / 2 ? p : shrink(p, size, function);
+}
+
+void *ap__realloc(void *p, size_t size, const char *function)
+{
+    return AP_LIKELY(size != 0 && is_fine_as_it_is(p, size)) ? p : resize(p, size, function);
 }
 
 void *ap__reallocarray(void *p, size_t count, size_t size, const char *function)

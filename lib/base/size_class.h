@@ -78,6 +78,14 @@ static inline unsigned ap__slot_of_offset(const struct ap__size_class *info, siz
     return (unsigned)((offset * info->reciprocal) >> AP_RECIPROCAL_SHIFT);
 }
 
+/* Whether a block of the class starts at an offset in bytes inside a span; *slot: which one, if so. */
+static inline bool ap__slot_starts_at(const struct ap__size_class *info, size_t offset,
+                                      unsigned *slot)
+{
+    *slot = ap__slot_of_offset(info, offset);
+    return *slot < info->slots && *slot * (size_t)info->size == offset;
+}
+
 /*
  * The smallest class of at least `size` bytes whose every block is aligned to `alignment` (a power of
  * two), 0 if there is none. Spans start at granules, so a block is aligned if its size is a multiple. And

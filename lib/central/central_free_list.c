@@ -307,9 +307,7 @@ static bool is_near(const struct finder *finder, const void *p)
 /* The slot of a block in the finder's span. `false`: `p` is not the start of one. */
 static bool find_slot(struct finder *finder, const struct ap__size_class *info, const void *p)
 {
-    size_t offset = (uintptr_t)p - finder->start;
-    finder->slot = ap__slot_of_offset(info, offset);
-    return finder->slot < info->slots && finder->slot * (size_t)info->size == offset;
+    return ap__slot_starts_at(info, (uintptr_t)p - finder->start, &finder->slot);
 }
 
 static bool find(struct finder *finder, unsigned size_class, const void *p)

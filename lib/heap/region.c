@@ -55,9 +55,11 @@ static uint8_t *clean_map(void)
     return (uint8_t *)maps[CLEAN_MAP].start;
 }
 
+_Atomic(_Atomic(struct ap__span *) *) ap__region_span_map;
+
 static _Atomic(struct ap__span *) *span_map(void)
 {
-    return (_Atomic(struct ap__span *) *)maps[SPAN_MAP].start;
+    return atomic_load_explicit(&ap__region_span_map, memory_order_relaxed);
 }
 
 /* `size_bytes` of address space at a multiple of REGION_ALIGNMENT. */
@@ -136,6 +138,9 @@ bool ap__region_init(size_t reserve_bytes)
             forget_maps();
             return false;
         }
+        atomic_store_explicit(&ap__region_span_map,
+                              (_Atomic(struct ap__span *) *)maps[SPAN_MAP].start,
+                              memory_order_relaxed);
         atomic_store_explicit(&ap__region_class_map, (_Atomic(uint8_t) *)base,
                               memory_order_relaxed);
         AP__YIELD_POINT();
@@ -194,14 +199,6 @@ void ap__region_set_class(size_t first, size_t granules, unsigned size_class)
         atomic_store_explicit(&map[i], (uint8_t)size_class, memory_order_relaxed);
         AP__YIELD_POINT();
     }
-}
-
-struct ap__span *ap__region_span_of(size_t granule)
-{
-    AP_ASSERT(granule < ap__region_limit_granules());
-    /* acquire: pairs with the releases below, for pointers that came here without any other order
-     * (misuse); the record behind it then at least is one. */
-    return atomic_load_explicit(&span_map()[granule], memory_order_acquire);
 }
 
 void ap__region_set_span(size_t first, size_t granules, struct ap__span *span)

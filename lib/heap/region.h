@@ -25,6 +25,7 @@
 #include "base/bits.h"
 #include "base/compiler.h"
 #include "base/size_class.h"
+#include "os/check.h"
 
 struct ap__span;
 
@@ -114,9 +115,20 @@ static inline unsigned ap__region_class_of(size_t granule)
 /* Sets the class of `granules` granules from `first` on. Page heap only. */
 void ap__region_set_class(size_t first, size_t granules, unsigned size_class);
 
+/* Start of the span map. Written once, by init. */
+extern AP_HIDDEN _Atomic(_Atomic(struct ap__span *) *) ap__region_span_map;
+
 /* The span that a granule below the limit belongs to. Exact for every granule of a span of small
  * blocks and for the first and last granule of any other; elsewhere it may be a stale record. */
-struct ap__span *ap__region_span_of(size_t granule);
+static inline struct ap__span *ap__region_span_of(size_t granule)
+{
+    AP_ASSERT(granule < ap__region_limit_granules());
+    /* acquire: pairs with the releases in region.c, for pointers that came here without any other order
+     * (misuse); the record behind it then at least is one. The map itself, relaxed: as the class map. */
+    return atomic_load_explicit(
+        &atomic_load_explicit(&ap__region_span_map, memory_order_relaxed)[granule],
+        memory_order_acquire);
+}
 
 /* Page heap only: for all granules of a span, or for the first and the last only. */
 void ap__region_set_span(size_t first, size_t granules, struct ap__span *span);

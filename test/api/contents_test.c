@@ -342,6 +342,35 @@ Test(contents, many_large_blocks_grow_in_turn_without_loss)
     }
 }
 
+/* Without room for more, each class from 16 bytes to 64 KiB would be a copy: 80 of them. */
+Test(contents, a_block_that_grows_by_little_is_seldom_copied)
+{
+    FOR_EACH_SET (e) {
+        char *p = e->malloc(16);
+        unsigned copies = 0;
+        for (size_t size = 16; size < 64 * KIB; size++) {
+            uintptr_t place = (uintptr_t)p;
+            p = e->realloc(p, size);
+            copies += (uintptr_t)p != place;
+            cr_assert_leq(e->usable_size(p), size + size / 3 + 16, "%zu bytes", size);
+        }
+        cr_assert_leq(copies, 45);
+        e->free(p);
+    }
+}
+
+Test(contents, a_block_that_doubles_gets_no_more_than_that)
+{
+    FOR_EACH_SET (e) {
+        char *p = e->malloc(16);
+        for (size_t size = 32; size <= 64 * KIB; size *= 2) {
+            p = e->realloc(p, size);
+            cr_assert_eq(e->usable_size(p), size);
+        }
+        e->free(p);
+    }
+}
+
 Test(contents, realloc_of_an_over_aligned_block_keeps_the_contents)
 {
     FOR_EACH_SET (e) {

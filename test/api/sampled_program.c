@@ -2,8 +2,9 @@
 /*
  * sampled_program.c: a busy program of several threads, right or wrong in one way. Helper of sampled_test.c.
  *
- * sampled_program well|use|overflow|underflow|twice|fork|outside: what is wrong with some of its blocks;
- * "fork": children go on, "outside": a fault that has nothing to do with the heap.
+ * sampled_program well|use|overflow|grown|underflow|twice|fork|outside: what is wrong with some of its blocks;
+ * "grown": an overflow of those that realloc() has made a little longer; "fork": children go on, "outside": a
+ * fault that has nothing to do with the heap.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -34,9 +35,9 @@ __attribute__((noinline)) static void drop(void *p)
 }
 
 /* Wrong accesses that are seen on a page of the block's own, and do no harm elsewhere. */
-static void be_wrong_before(volatile unsigned char *p, size_t size)
+static void be_wrong_before(volatile unsigned char *p, size_t size, bool is_grown)
 {
-    if (is("overflow")) {
+    if (is("overflow") || (is("grown") && is_grown)) {
         (void)p[size + 15]; /* beyond the page of a block that ends there */
     } else if (is("underflow")) {
         (void)p[-64];
@@ -61,12 +62,12 @@ static void work(unsigned seed)
     for (int round = 0; round < ROUNDS; round++) {
         for (size_t i = 0; i < BLOCKS; i++) {
             size_t size = 1 + (i * 37 + seed) % 4000;
-            blocks[i] = i % 8 == 0   ? ap_realloc(make(20), size)
+            blocks[i] = i % 8 == 0   ? ap_realloc(make(size - size / 10), size)
                         : i % 8 == 1 ? ap_aligned_alloc(256, size)
                         : i % 8 == 2 ? ap_calloc(1, size)
                                      : make(size);
             fill(blocks[i], size, (unsigned)i);
-            be_wrong_before(blocks[i], size);
+            be_wrong_before(blocks[i], size, i % 8 == 0);
         }
         for (size_t i = 0; i < BLOCKS; i++) {
             size_t size = 1 + (i * 37 + seed) % 4000;

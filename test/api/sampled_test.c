@@ -74,6 +74,11 @@ Test(sampled, an_access_beyond_a_block_tells_its_story)
     expect_story("overflow", "): access beyond the end of a block\nthe block of ", false);
 }
 
+Test(sampled, an_access_beyond_a_block_that_grew_tells_its_story)
+{
+    expect_story("grown", "): access beyond the end of a block\nthe block of ", false);
+}
+
 Test(sampled, a_double_free_tells_its_story)
 {
     struct child_result result = run("guard_sample:5", "twice");
