@@ -208,13 +208,11 @@ static void flush_oldest(struct ap__thread_cache *cache, unsigned size_class, si
     ap__slot *bottom = bottom_of(&cache->infos[size_class]);
     size_t used = (size_t)(ap__free_list_top(list) - bottom);
     size_t batch = ap__size_class[size_class].batch;
-    void *blocks[AP_BATCH_MAX];
     for (size_t done = 0; done < count;) {
         size_t n = ap__min(batch, count - done);
-        for (size_t i = 0; i < n; i++) {
-            blocks[i] = ap__slot_load(&bottom[1 + done + i]);
-        }
-        give_back(cache, size_class, blocks, (unsigned)n, function);
+        /* The words of the list as they lie: their owner is here, and nobody else changes them. */
+        give_back(cache, size_class, (void *const *)(const void *)&bottom[1 + done], (unsigned)n,
+                  function);
         done += n;
     }
     memmove(bottom + 1, bottom + 1 + count, (used - count) * sizeof *bottom);
@@ -296,23 +294,32 @@ static unsigned fetch_lines(unsigned size_class, void **blocks, unsigned count)
     return can_share_a_line ? ap__central_take_lines(size_class, blocks, count) : 0;
 }
 
-/* Blocks from below, the best last: it is handed out first. */
-static unsigned fetch(unsigned size_class, void **blocks, unsigned count, bool is_first)
+/* Blocks from below. *best_first: whether the best one, to be handed out first, is the first or the last. */
+static unsigned fetch(unsigned size_class, void **blocks, unsigned count, bool is_first,
+                      bool *best_first)
 {
+    *best_first = true; /* the lowest address */
     unsigned got = is_first ? fetch_lines(size_class, blocks, count) : 0;
-    if (got == 0) {
-        got = ap__transfer_take(size_class, blocks, count);
-        if (got != 0) {
-            return got; /* given last: hot in a cache */
-        }
-        got = ap__central_take(size_class, blocks, count);
+    if (got != 0) {
+        return got;
     }
-    for (unsigned i = 0; i < got / 2; i++) { /* lowest address last */
-        void *swapped = blocks[i];
-        blocks[i] = blocks[got - 1 - i];
-        blocks[got - 1 - i] = swapped;
+    got = ap__transfer_take(size_class, blocks, count);
+    if (got != 0) {
+        *best_first = false; /* given last: hot in a cache */
+        return got;
     }
-    return got;
+    return ap__central_take(size_class, blocks, count);
+}
+
+/* Puts all but the best of `count` blocks on an empty list, and returns that one. */
+static void *stack(struct ap__free_list *list, void *const *blocks, unsigned count, bool best_first)
+{
+    ap__slot *top = ap__free_list_top(list);
+    for (unsigned i = 1; i < count; i++) {
+        ap__slot_store(top + i, best_first ? blocks[count - i] : blocks[i - 1]);
+    }
+    ap__free_list_set_top(list, top + count - 1);
+    return best_first ? blocks[0] : blocks[count - 1];
 }
 
 /* How many blocks to ask for: twice as many as last time, up to a batch, and what the list can hold. */
@@ -348,16 +355,14 @@ static AP_NOINLINE void *refill_from_below(struct ap__thread_cache *cache, unsig
     struct ap__free_list *list = &cache->lists[size_class];
     void *blocks[AP_BATCH_MAX];
     bool is_first = cache->infos[size_class].refill == 0;
-    unsigned got = fetch(size_class, blocks, next_refill(cache, size_class), is_first);
+    bool best_first;
+    unsigned got = fetch(size_class, blocks, next_refill(cache, size_class), is_first, &best_first);
     if (got == 0) {
         return NULL;
     }
-    for (unsigned i = 0; i + 1 < got; i++) {
-        push(list, blocks[i]);
-    }
     count_event(&cache->refills, 1);
     count_event(&cache->blocks_in, got);
-    return blocks[got - 1];
+    return stack(list, blocks, got, best_first);
 }
 
 static void *refill(struct ap__thread_cache *cache, unsigned size_class)

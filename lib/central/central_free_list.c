@@ -71,13 +71,31 @@ static unsigned bucket_of(const struct ap__span *span)
                                        : (unsigned)(span->slots.free_slots - 1) * BUCKETS / slots;
 }
 
+/* Says where a span is, and how many free slots keep it there: the smallest and the largest number of which
+ * bucket_of() is this one. Whoever changes the number need not divide to see that nothing else changes. */
+static void set_bucket(struct ap__span *span, unsigned bucket)
+{
+    unsigned slots = ap__size_class[span->size_class].slots;
+    unsigned least = 0;
+    unsigned most = 0; /* NO_BUCKET */
+    if (bucket < BUCKETS) {
+        least = 1 + (bucket * slots + BUCKETS - 1) / BUCKETS;
+        most = 1 + ((bucket + 1) * slots - 1) / BUCKETS;
+    } else if (bucket == AWAY) {
+        most = UINT16_MAX;
+    }
+    span->slots.bucket = (uint8_t)bucket;
+    span->slots.bucket_least = (uint16_t)least;
+    span->slots.bucket_most = (uint16_t)most;
+}
+
 /* Lists are circular: the head's `previous` is the tail. Spans whose free pages have been given back go
  * to the tail, all others to the head, so that a list holds those that may be purged first, then those
  * that are, and claims prefer memory that is there. */
 static void list_insert(struct central *central, struct ap__span *span, unsigned bucket)
 {
     struct ap__span *head = central->buckets[bucket];
-    span->slots.bucket = (uint8_t)bucket;
+    set_bucket(span, bucket);
     if (head == NULL) {
         span->link = (struct ap__span_link){span, span};
     } else {
@@ -110,17 +128,18 @@ static void list_remove(struct central *central, struct ap__span *span)
 /* Puts a span whose number of free slots has changed on the list where it belongs. */
 static void relist(struct central *central, struct ap__span *span)
 {
-    unsigned bucket = bucket_of(span);
-    if (bucket == span->slots.bucket || span->slots.bucket == AWAY) {
+    unsigned free_slots = span->slots.free_slots;
+    if (free_slots >= span->slots.bucket_least && free_slots <= span->slots.bucket_most) {
         return;
     }
+    unsigned bucket = bucket_of(span);
     if (span->slots.bucket != NO_BUCKET) {
         list_remove(central, span);
     }
     if (bucket != NO_BUCKET) {
         list_insert(central, span, bucket);
     } else {
-        span->slots.bucket = NO_BUCKET;
+        set_bucket(span, NO_BUCKET);
     }
 }
 
@@ -214,7 +233,7 @@ static void become_unpurged_locked(struct central *central, struct ap__span *spa
         span->slots.is_purged = false;
         if (span->slots.bucket < BUCKETS) {
             list_remove(central, span);
-            span->slots.bucket = NO_BUCKET;
+            set_bucket(span, NO_BUCKET);
         }
     }
 }
@@ -345,6 +364,7 @@ static void settle_locked(struct central *central, struct ap__span *span)
 static unsigned give_run_locked(struct finder *finder, const struct ap__size_class *info,
                                 void *const *blocks, unsigned count, enum given *given)
 {
+    struct ap__slot_release release = ap__slot_map_release_begin(finder->span);
     unsigned done = 0;
     while (done < count && is_near(finder, blocks[done])) {
         bool is_slot = find_slot(finder, info, blocks[done]);
@@ -352,13 +372,14 @@ static unsigned give_run_locked(struct finder *finder, const struct ap__size_cla
             *given = WAS_NO_SLOT;
             break;
         }
-        bool was_claimed = ap__slot_map_release(finder->span, finder->slot);
+        bool was_claimed = ap__slot_map_release(&release, finder->slot);
         if (AP_MISUSED(!was_claimed)) {
             *given = WAS_FREE;
             break;
         }
         done++;
     }
+    ap__slot_map_release_end(finder->span, &release, done);
     return done;
 }
 
@@ -466,7 +487,7 @@ static void take_away_from_locked(struct purge *purge, unsigned bucket)
             purge->pending = true;
         } else if (!is_drained(span)) {
             list_remove(purge->central, span);
-            span->slots.bucket = AWAY;
+            set_bucket(span, AWAY);
             purge->spans[purge->count++] = span;
         }
         span = next;
@@ -517,7 +538,7 @@ static size_t purge_span_locked(struct purge *purge, struct ap__span *span)
         }
         ap__lock_take(&central->lock);
     }
-    span->slots.bucket = NO_BUCKET;
+    set_bucket(span, NO_BUCKET);
     span->slots.is_purged &= !purge->refused;
     settle_locked(central, span);
     return purged;

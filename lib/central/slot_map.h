@@ -75,20 +75,37 @@ static inline unsigned ap__slot_map_next(const struct ap__span *span, unsigned s
     return slots;
 }
 
+/* Slots of one span that are freed together: what changes with each stays in registers. */
+struct ap__slot_release {
+    uint64_t *bitmap;
+    unsigned first_word;
+};
+
+static inline struct ap__slot_release ap__slot_map_release_begin(const struct ap__span *span)
+{
+    return (struct ap__slot_release){span->slots.bitmap, span->slots.first_word};
+}
+
 /* Frees a slot. `false`: it was free already; nothing has changed. */
-static inline bool ap__slot_map_release(struct ap__span *span, unsigned slot)
+static inline bool ap__slot_map_release(struct ap__slot_release *release, unsigned slot)
 {
     unsigned word = slot / AP_SLOT_WORD_BITS;
     uint64_t bit = UINT64_C(1) << (slot % AP_SLOT_WORD_BITS);
-    if (AP_MISUSED((span->slots.bitmap[word] & bit) != 0)) {
+    uint64_t bits = release->bitmap[word];
+    if (AP_MISUSED((bits & bit) != 0)) {
         return false;
     }
-    span->slots.bitmap[word] |= bit;
-    span->slots.free_slots++;
-    if (word < span->slots.first_word) {
-        span->slots.first_word = (uint16_t)word;
-    }
+    release->bitmap[word] = bits | bit;
+    release->first_word = word < release->first_word ? word : release->first_word;
     return true;
+}
+
+/* `count`: slots that were freed since the begin. */
+static inline void ap__slot_map_release_end(struct ap__span *span,
+                                            const struct ap__slot_release *release, unsigned count)
+{
+    span->slots.free_slots = (uint16_t)(span->slots.free_slots + count);
+    span->slots.first_word = (uint16_t)release->first_word;
 }
 
 #endif

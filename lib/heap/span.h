@@ -49,7 +49,9 @@ struct ap__span {
         struct {              /* SMALL */
             uint64_t *bitmap; /* one bit a slot, 1 = free */
             uint16_t free_slots;
-            uint16_t first_word; /* no free slot in the bitmap's words before this one */
+            uint16_t first_word;   /* no free slot in the bitmap's words before this one */
+            uint16_t bucket_least; /* free slots with which it stays on the list that it is on */
+            uint16_t bucket_most;
             uint8_t bucket;      /* which of central's lists it is on */
             bool is_new;         /* no block of it has been handed out yet */
             bool is_purged;      /* no block has come back since its free pages were given back */
