@@ -91,7 +91,7 @@ static void check_span(bool condition, const char *what, const struct ap__span *
 
 #ifdef AP_THREAD_SANITIZER
 /* Its search for deadlocks ends the program where a thread holds 64 locks. Debug builds see to the order. */
-__attribute__((weak, used)) const char *__tsan_default_options(void);
+__attribute__((used)) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
     return "detect_deadlocks=0";
