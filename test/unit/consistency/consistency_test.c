@@ -416,7 +416,8 @@ static void fold_above_top(void)
 
 static void no_end(void)
 {
-    ap__slot_store(atomic_load(&my_cache()->infos[small_class].bottom), small_live);
+    const struct ap__free_list_info *info = &my_cache()->infos[small_class];
+    ap__slot_store(atomic_load(&info->bottom) + info->hidden, small_live);
 }
 
 static void unused_list_is_open(void)
