@@ -585,30 +585,40 @@ static size_t discard_dirty(const struct ap__span *span, size_t most)
     return discarded;
 }
 
+/* Of the granules [first, *end): moves *end behind the last dirty one, and counts the dirty ones of the piece that
+ * ends there, begins at *begin, and has at most `most` granules. There is a dirty one. */
+static size_t find_dirty_piece(size_t first, size_t most, size_t *begin, size_t *end)
+{
+    while (ap__region_is_clean(*end - 1)) {
+        (*end)--;
+    }
+    size_t start = *end;
+    size_t found = 0;
+    for (; start > first && *end - start < most; start--) {
+        bool is_dirty = !ap__region_is_clean(start - 1);
+        found += is_dirty;
+        *begin = is_dirty ? start - 1 : *begin;
+    }
+    return found;
+}
+
 /*
- * Takes the oldest dirty span of a list off the heap, or as much of it as is to be purged: the piece with its
- * last dirty granules, `most` of them. The rest stays to be had meanwhile; else the heap would grow although
- * most of it is free. *dirty_granules: those of the piece.
+ * Takes the oldest dirty span of a list off the heap, or the piece of it that holds its last dirty granules and is
+ * at most `most` long. The rest stays to be had meanwhile; else the heap would grow although most of it is free.
+ * *dirty_granules: those of the piece.
  */
 static struct ap__span *take_dirty_locked(struct dirty_list *list, size_t most,
                                           size_t *dirty_granules)
 {
     struct ap__span *span = list->oldest;
     size_t first = first_granule_of(span);
-    size_t end = span->granules;
+    size_t begin = first;
+    size_t end = first + span->granules;
     remove_free_locked(span);
     *dirty_granules = span->tree.dirty_granules;
-    if (*dirty_granules > most) {
-        while (ap__region_is_clean(first + end - 1)) {
-            end--;
-        }
-        size_t begin = end;
-        for (size_t found = 0; found < most; found += !ap__region_is_clean(first + begin)) {
-            begin--;
-        }
-        if (trim_locked(span, begin, end - begin)) {
-            *dirty_granules = most;
-        }
+    size_t found = find_dirty_piece(first, most, &begin, &end);
+    if (trim_locked(span, begin - first, end - begin)) {
+        *dirty_granules = found;
     }
     span->state = AP__SPAN_PURGING;
     ap__region_set_span_ends(first_granule_of(span), span->granules, span);

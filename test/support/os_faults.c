@@ -62,6 +62,7 @@ static struct plan {
     atomic_ulong count;
     atomic_ulong first; /* 0: never */
     atomic_ulong last;
+    void (*_Atomic watch)(void);
 } plans[OS_FAULTS_CALLS];
 
 static atomic_ulong injected;
@@ -89,12 +90,18 @@ void os_faults_fail_always(enum os_faults_call call)
     plan(call, 1, NEVER);
 }
 
+void os_faults_watch(enum os_faults_call call, void (*function)(void))
+{
+    plans[call].watch = function;
+}
+
 void os_faults_reset(void)
 {
     for (size_t i = 0; i < OS_FAULTS_CALLS; i++) {
         plans[i].first = 0;
         plans[i].last = 0;
         plans[i].count = 0;
+        plans[i].watch = NULL;
     }
 }
 
@@ -136,6 +143,10 @@ __attribute__((section(".preinit_array"), used)) static start_function *const at
 static bool is_chosen(enum os_faults_call call)
 {
     struct plan *p = &plans[call];
+    void (*watch)(void) = p->watch;
+    if (watch != NULL) {
+        watch();
+    }
     unsigned long number = atomic_fetch_add(&p->count, 1) + 1;
     return p->first != 0 && number >= p->first && number <= p->last;
 }

@@ -49,7 +49,10 @@ void os_faults_fail_from(enum os_faults_call call, unsigned long n);
 /* Every such call from now on fails. */
 void os_faults_fail_always(enum os_faults_call call);
 
-/* No call fails, and the counts are 0: the state at start. */
+/* `function` runs at the begin of every such call, on its thread: what is true at that moment? NULL: none. */
+void os_faults_watch(enum os_faults_call call, void (*function)(void));
+
+/* No call fails or is watched, and the counts are 0: the state at start. */
 void os_faults_reset(void);
 
 /* Calls since the last reset, those that failed included. */

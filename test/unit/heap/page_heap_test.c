@@ -679,6 +679,51 @@ Test(page_heap, a_purge_beside_other_threads_takes_nothing_of_theirs, .timeout =
     cr_assert_eq(page_heap_check().free_spans, 1);
 }
 
+/* ------------------------------------------------------------ what is left to others meanwhile */
+
+enum { BIG_GRANULES = 2048, PIECE_GRANULES = 700 };
+static unsigned purges_watched;
+
+static void take_during_purge(void)
+{
+    size_t usable_bytes = stats().usable_bytes;
+    os_faults_watch(OS_FAULTS_MADVISE, NULL); /* but for the calls that are made now */
+    struct ap__span *span = take(PIECE_GRANULES);
+    cr_assert_eq(stats().usable_bytes, usable_bytes, "the heap grew during a purge");
+    ap__page_heap_give(span);
+    os_faults_watch(OS_FAULTS_MADVISE, take_during_purge);
+    purges_watched++;
+}
+
+static void purge_ends(bool both)
+{
+    init(GIB);
+    struct ap__span *head = take(4);
+    struct ap__span *middle = take(BIG_GRANULES - 8);
+    struct ap__span *tail = take(4);
+    ap__page_heap_give(both ? middle : tail);
+    (void)ap__page_heap_purge_all();
+    ap__page_heap_give(head);
+    ap__page_heap_give(both ? tail : middle);
+    os_faults_watch(OS_FAULTS_MADVISE, take_during_purge);
+    (void)ap__page_heap_purge(AP__DIRTY_LONG, 0);
+    os_faults_reset();
+    cr_assert_neq(purges_watched, 0);
+    (void)ap__page_heap_purge_all();
+    cr_assert_eq(page_heap_check().dirty_granules, 0);
+    cr_assert_eq(page_heap_check().free_spans, 1);
+}
+
+Test(page_heap, a_purge_of_all_but_one_end_leaves_most_of_a_big_span_to_others)
+{
+    purge_ends(false);
+}
+
+Test(page_heap, a_purge_of_a_little_at_both_ends_leaves_most_of_a_big_span_to_others)
+{
+    purge_ends(true);
+}
+
 /* While a span is being purged nobody can have it. That must not be all of a big one. */
 Test(page_heap, a_purge_leaves_the_rest_of_a_long_span_to_others, .timeout = 100)
 {
