@@ -18,9 +18,12 @@
 
 #include <stdatomic.h>
 
+#include "heap/dirty_spans.h"
 #include "heap/free_spans.h"
 #include "heap/heap_limits.h"
 #include "heap/huge_pages.h"
+#include "heap/outside_spans.h"
+#include "heap/recent_spans.h"
 #include "meta/meta.h"
 #include "os/bell.h"
 #include "os/check.h"
@@ -38,11 +41,7 @@
 static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_PAGE_HEAP);
 /* All below: under `lock`. */
 static struct ap__free_spans free_spans;
-static struct dirty_list {
-    struct ap__span *newest;
-    struct ap__span *oldest;
-    size_t granules; /* dirty ones, in all of them */
-} dirty[AP__DIRTY_KINDS];
+static struct ap__dirty_list dirty[AP__DIRTY_KINDS];
 static size_t free_granules;
 static size_t large_granules;
 static size_t large_count;
@@ -61,42 +60,6 @@ static size_t first_granule_of(const struct ap__span *span)
     return ap__region_granule_of(span->start);
 }
 
-static struct dirty_list *dirty_list_of(const struct ap__span *span)
-{
-    bool is_long = span->granules >= AP_LONG_SPAN_GRANULES;
-    return &dirty[is_long ? AP__DIRTY_LONG : AP__DIRTY_SHORT];
-}
-
-static void dirty_list_insert(struct ap__span *span)
-{
-    struct dirty_list *list = dirty_list_of(span);
-    span->link.previous = NULL;
-    span->link.next = list->newest;
-    if (list->newest != NULL) {
-        list->newest->link.previous = span;
-    } else {
-        list->oldest = span;
-    }
-    list->newest = span;
-    list->granules += span->tree.dirty_granules;
-}
-
-static void dirty_list_remove(struct ap__span *span)
-{
-    struct dirty_list *list = dirty_list_of(span);
-    if (span->link.previous != NULL) {
-        span->link.previous->link.next = span->link.next;
-    } else {
-        list->newest = span->link.next;
-    }
-    if (span->link.next != NULL) {
-        span->link.next->link.previous = span->link.previous;
-    } else {
-        list->oldest = span->link.previous;
-    }
-    list->granules -= span->tree.dirty_granules;
-}
-
 /* The span becomes free memory, as it is: neighbours are not looked at. */
 static void insert_free_locked(struct ap__span *span, size_t dirty_granules)
 {
@@ -105,7 +68,7 @@ static void insert_free_locked(struct ap__span *span, size_t dirty_granules)
     ap__region_set_span_ends(first_granule_of(span), span->granules, span);
     ap__free_spans_insert(&free_spans, span);
     if (dirty_granules != 0) {
-        dirty_list_insert(span);
+        ap__dirty_list_insert(dirty, span);
     }
     free_granules += span->granules;
     AP_ASSERT(ap__span_is_valid(span));
@@ -116,7 +79,7 @@ static void remove_free_locked(struct ap__span *span)
     AP_ASSERT(span->state == AP__SPAN_FREE && ap__span_is_valid(span));
     ap__free_spans_remove(&free_spans, span);
     if (span->tree.dirty_granules != 0) {
-        dirty_list_remove(span);
+        ap__dirty_list_remove(dirty, span);
     }
     free_granules -= span->granules;
 }
@@ -314,67 +277,44 @@ static bool grow_locked(size_t granules, size_t alignment, bool for_small)
 
 /* ------------------------------------------------------------ spans outside the region */
 
-/* An aligned mapping of its own. NULL: the kernel refused. */
-static void *map_outside(size_t bytes, size_t alignment)
-{
-    size_t padded;
-    if (__builtin_add_overflow(bytes, alignment, &padded)) {
-        return NULL;
-    }
-    void *mapping = ap__os_map(padded);
-    return mapping == NULL ? NULL : ap__os_trim_to_alignment(mapping, padded, bytes, alignment);
-}
-
-/* Free of a small block outside the region must find its span: every granule is in the table. */
-static bool enter_granules(const struct ap__span *span)
-{
-    for (size_t i = 0; i < span->granules; i++) {
-        if (!ap__large_table_insert(span->start + i * AP_GRANULE, span->index)) {
-            uint32_t record;
-            while (i-- > 0) {
-                (void)ap__large_table_delete(span->start + i * AP_GRANULE, &record);
-            }
-            return false;
-        }
-    }
-    return true;
-}
-
 static struct ap__span *take_outside_locked(size_t granules, size_t alignment, unsigned size_class)
 {
-    struct ap__span *span = ap__span_record_take();
-    if (span == NULL) {
-        return NULL;
+    struct ap__span *span = ap__outside_span_map(granules, alignment, size_class);
+    if (span != NULL) {
+        outside_granules += granules;
+        note_peak_locked();
     }
-    size_t bytes = granules << AP_PAGE_HEAP_GRANULE_SHIFT;
-    void *mapping = map_outside(bytes, alignment);
-    if (mapping != NULL) {
-        span->start = (uintptr_t)mapping;
-        span->granules = granules;
-        span->outside = true;
-        if (size_class == 0 || enter_granules(span)) {
-            outside_granules += granules;
-            note_peak_locked();
-            return span;
-        }
-        (void)ap__os_unmap(mapping, bytes);
-    }
-    ap__span_record_give(span);
-    return NULL;
+    return span;
 }
 
-static void give_outside_locked(struct ap__span *span)
+static void give_locked(struct ap__span *span)
 {
-    uint32_t record;
-    for (size_t i = 0; span->state == AP__SPAN_SMALL && i < span->granules; i++) {
-        (void)ap__large_table_delete(span->start + i * AP_GRANULE, &record);
+    if (span->state == AP__SPAN_LARGE) {
+        large_granules -= span->granules;
+        large_count--;
     }
-    outside_granules -= span->granules;
-    /* A mapping that the kernel will not take back (out of mappings) gives its memory back at least. */
-    if (!ap__os_unmap((void *)span->start, ap__span_bytes(span))) {
-        (void)ap__os_discard((void *)span->start, ap__span_bytes(span));
+    if (span->outside) {
+        outside_granules -= span->granules;
+        ap__outside_span_unmap(span);
+        return;
     }
-    ap__span_record_give(span);
+    size_t first = first_granule_of(span);
+    if (span->state == AP__SPAN_SMALL) {
+        ap__region_set_class(first, span->granules, 0);
+    }
+    coalesce_and_insert_locked(span, ap__region_count_dirty(first, span->granules));
+}
+
+/* Spans that wait for another owner of their length become free memory like all other. `false`: there were none. */
+static bool settle_recent_locked(void)
+{
+    bool any = false;
+    struct ap__span *span;
+    while ((span = ap__recent_spans_take_any()) != NULL) {
+        give_locked(span);
+        any = true;
+    }
+    return any;
 }
 
 /* ------------------------------------------------------------ the interface */
@@ -409,6 +349,9 @@ static void become_used_locked(struct ap__span *span, unsigned size_class)
 static struct ap__span *take_any_locked(size_t granules, size_t alignment, unsigned size_class)
 {
     struct ap__span *span = take_fit_locked(granules, alignment);
+    if (span == NULL && settle_recent_locked()) {
+        span = take_fit_locked(granules, alignment);
+    }
     if (span == NULL && grow_locked(granules, alignment, size_class != 0)) {
         span = take_fit_locked(granules, alignment);
     }
@@ -420,7 +363,8 @@ struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned 
     AP_ASSERT(granules != 0 && alignment >= AP_GRANULE && ap__is_power_of_two(alignment));
     ap__lock_take(&lock);
     struct ap__span *span = NULL;
-    if (AP_LIKELY(is_allowed_locked(granules))) {
+    if (AP_LIKELY(is_allowed_locked(granules)) ||
+        (settle_recent_locked() && is_allowed_locked(granules))) {
         span = take_any_locked(granules, alignment, size_class);
     }
     if (span != NULL) {
@@ -443,35 +387,65 @@ static void undo_move(struct ap__span *span)
     span->moved = false;
 }
 
-void ap__page_heap_give(struct ap__span *span)
+/* What was in the span counts for nothing from now on. */
+static void forget_contents(struct ap__span *span)
 {
-    AP_ASSERT(ap__span_is_valid(span));
-    size_t first = first_granule_of(span);
     if (!span->outside) {
-        ap__region_set_clean(first, span->granules, false);
+        ap__region_set_clean(first_granule_of(span), span->granules, false);
         if (span->moved) {
             undo_move(span);
         }
     }
+}
+
+static void give(struct ap__span *span)
+{
     ap__lock_take(&lock);
-    if (span->state == AP__SPAN_LARGE) {
-        large_granules -= span->granules;
-        large_count--;
-    }
-    if (span->outside) {
-        give_outside_locked(span);
-    } else {
-        if (span->state == AP__SPAN_SMALL) {
-            ap__region_set_class(first, span->granules, 0);
-        }
-        coalesce_and_insert_locked(span, ap__region_count_dirty(first, span->granules));
-    }
+    give_locked(span);
     size_t excess = note_limits_locked();
     ap__lock_release(&lock);
     if (AP_UNLIKELY(excess != 0)) {
         purge_excess(excess);
     }
     ap__bell_ring(&ap__heap_bell);
+}
+
+void ap__page_heap_give(struct ap__span *span)
+{
+    AP_ASSERT(ap__span_is_valid(span));
+    forget_contents(span);
+    give(span);
+}
+
+struct ap__span *ap__page_heap_take_recent(size_t granules)
+{
+    struct ap__span *span = ap__recent_spans_take(granules);
+    if (span != NULL) {
+        span->large.size_bytes = 0;
+        span->large.alignment = 0;
+    }
+    return span;
+}
+
+void ap__page_heap_give_recent(struct ap__span *span)
+{
+    AP_ASSERT(ap__span_is_valid(span) && span->state == AP__SPAN_LARGE);
+    forget_contents(span);
+    if (!span->outside) {
+        span = ap__recent_spans_exchange(span);
+    }
+    if (span != NULL) {
+        give(span);
+    } else {
+        ap__bell_ring(&ap__heap_bell);
+    }
+}
+
+void ap__page_heap_settle(void)
+{
+    ap__lock_take(&lock);
+    (void)settle_recent_locked();
+    ap__lock_release(&lock);
 }
 
 /* Whether the span still is what the caller took it for. Another thread may have freed the object since: an
@@ -490,7 +464,11 @@ bool ap__page_heap_extend(struct ap__span *span, size_t granules)
     size_t more = granules - span->granules;
     struct ap__span *after = NULL;
     if (is_large_locked(span, granules > span->granules)) {
-        after = free_span_at(first_granule_of(span) + span->granules);
+        size_t behind = first_granule_of(span) + span->granules;
+        after = free_span_at(behind);
+        if (after == NULL && settle_recent_locked()) {
+            after = free_span_at(behind);
+        }
     }
     bool fits = after != NULL && after->granules >= more && is_allowed_locked(more);
     if (fits) {
@@ -559,55 +537,12 @@ unsigned ap__page_heap_class_of(const void *p)
     return span != NULL && span->state == AP__SPAN_SMALL ? span->size_class : 0;
 }
 
-/* Gives the memory of the span's dirty runs back, up to `most` granules, highest addresses first: what is
- * taken again comes from the lowest. Returns the granules. No lock: the span is ours. */
-static size_t discard_dirty(const struct ap__span *span, size_t most)
-{
-    size_t first = first_granule_of(span);
-    size_t discarded = 0;
-    for (size_t end = first + span->granules; end > first && discarded < most;) {
-        if (ap__region_is_clean(end - 1)) {
-            end--;
-            continue;
-        }
-        size_t run = 1;
-        while (end - run > first && discarded + run < most && !ap__region_is_clean(end - run - 1)) {
-            run++;
-        }
-        end -= run;
-        uintptr_t start = ap__region_address_of(end);
-        if (ap__os_discard((void *)start, run << AP_PAGE_HEAP_GRANULE_SHIFT)) {
-            ap__huge_pages_purged(start, run << AP_PAGE_HEAP_GRANULE_SHIFT);
-            ap__region_set_clean(end, run, true);
-            discarded += run;
-        }
-    }
-    return discarded;
-}
-
-/* Of the granules [first, *end): moves *end behind the last dirty one, and counts the dirty ones of the piece that
- * ends there, begins at *begin, and has at most `most` granules. There is a dirty one. */
-static size_t find_dirty_piece(size_t first, size_t most, size_t *begin, size_t *end)
-{
-    while (ap__region_is_clean(*end - 1)) {
-        (*end)--;
-    }
-    size_t start = *end;
-    size_t found = 0;
-    for (; start > first && *end - start < most; start--) {
-        bool is_dirty = !ap__region_is_clean(start - 1);
-        found += is_dirty;
-        *begin = is_dirty ? start - 1 : *begin;
-    }
-    return found;
-}
-
 /*
  * Takes the oldest dirty span of a list off the heap, or the piece of it that holds its last dirty granules and is
  * at most `most` long. The rest stays to be had meanwhile; else the heap would grow although most of it is free.
  * *dirty_granules: those of the piece.
  */
-static struct ap__span *take_dirty_locked(struct dirty_list *list, size_t most,
+static struct ap__span *take_dirty_locked(struct ap__dirty_list *list, size_t most,
                                           size_t *dirty_granules)
 {
     struct ap__span *span = list->oldest;
@@ -616,7 +551,7 @@ static struct ap__span *take_dirty_locked(struct dirty_list *list, size_t most,
     size_t end = first + span->granules;
     remove_free_locked(span);
     *dirty_granules = span->tree.dirty_granules;
-    size_t found = find_dirty_piece(first, most, &begin, &end);
+    size_t found = ap__dirty_piece(first, most, &begin, &end);
     if (trim_locked(span, begin - first, end - begin)) {
         *dirty_granules = found;
     }
@@ -627,13 +562,13 @@ static struct ap__span *take_dirty_locked(struct dirty_list *list, size_t most,
 
 /* Purges at most `most` granules of the oldest span of a list. Enters and leaves with the lock, which is free in
  * between. Returns the granules. */
-static size_t purge_oldest_locked(struct dirty_list *list, size_t most)
+static size_t purge_oldest_locked(struct ap__dirty_list *list, size_t most)
 {
     size_t dirty_granules;
     struct ap__span *span = take_dirty_locked(list, most, &dirty_granules);
     ap__lock_release(&lock);
     AP__YIELD_POINT();
-    size_t discarded = discard_dirty(span, most);
+    size_t discarded = ap__dirty_discard(span, most);
     AP__YIELD_POINT();
     ap__lock_take(&lock);
     /* Nobody else changes what is known of its granules. */
@@ -643,10 +578,11 @@ static size_t purge_oldest_locked(struct dirty_list *list, size_t most)
 
 size_t ap__page_heap_purge(enum ap__dirty_kind kind, size_t keep_bytes)
 {
-    struct dirty_list *list = &dirty[kind];
+    struct ap__dirty_list *list = &dirty[kind];
     size_t keep = keep_bytes >> AP_PAGE_HEAP_GRANULE_SHIFT;
     size_t purged = 0;
     ap__lock_take(&lock);
+    (void)settle_recent_locked();
     /* Not more than there is now: other threads may go on freeing meanwhile. */
     size_t goal = list->granules > keep ? list->granules - keep : 0;
     while (list->oldest != NULL && purged < goal) {
@@ -669,6 +605,7 @@ size_t ap__page_heap_purge_all(void)
 size_t ap__page_heap_dirty_bytes(enum ap__dirty_kind kind)
 {
     ap__lock_take(&lock);
+    (void)settle_recent_locked();
     size_t granules = dirty[kind].granules;
     ap__lock_release(&lock);
     return granules << AP_PAGE_HEAP_GRANULE_SHIFT;
@@ -677,6 +614,7 @@ size_t ap__page_heap_dirty_bytes(enum ap__dirty_kind kind)
 void ap__page_heap_stats(struct ap__page_heap_stats *stats)
 {
     ap__lock_take(&lock);
+    (void)settle_recent_locked();
     stats->usable_bytes =
         ap__region_usable_bytes() + (outside_granules << AP_PAGE_HEAP_GRANULE_SHIFT);
     stats->usable_bytes_peak = usable_granules_peak << AP_PAGE_HEAP_GRANULE_SHIFT;

@@ -32,6 +32,13 @@ struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned 
 /* Takes a span back that no block and no table entry refers to. */
 void ap__page_heap_give(struct ap__span *span);
 
+/*
+ * The same, for spans of large objects that are likely to be followed by one of just their length: without the
+ * lock, a look at the heap, or a change of its sums (recent_spans.h). NULL: none is at hand.
+ */
+struct ap__span *ap__page_heap_take_recent(size_t granules);
+void ap__page_heap_give_recent(struct ap__span *span);
+
 /* Makes a LARGE span longer by taking from the free span behind it. `false`: not possible. */
 bool ap__page_heap_extend(struct ap__span *span, size_t granules);
 
@@ -52,6 +59,10 @@ unsigned ap__page_heap_class_of(const void *p);
  * to be wanted as they are. */
 enum ap__dirty_kind { AP__DIRTY_SHORT, AP__DIRTY_LONG, AP__DIRTY_KINDS };
 #define AP_LONG_SPAN_GRANULES 16 /* 1 MiB */
+
+/* Spans given as recent become free memory like all other. The functions below do this themselves, and so does
+ * a take that finds nothing else. */
+void ap__page_heap_settle(void);
 
 /* What a purge of the free spans of a kind would give back at most, in bytes. */
 size_t ap__page_heap_dirty_bytes(enum ap__dirty_kind kind);

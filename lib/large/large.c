@@ -59,8 +59,11 @@ static struct ap__span *take_span(size_t size_bytes, size_t alignment, size_t ro
     if (size_bytes > AP__LARGE_SIZE_MAX || alignment > AP__LARGE_SIZE_MAX) {
         return NULL;
     }
-    struct ap__span *span = ap__page_heap_take(granules_for(size_bytes + room_bytes),
-                                               ap__max(alignment, AP_GRANULE), 0);
+    size_t granules = granules_for(size_bytes + room_bytes);
+    struct ap__span *span = alignment <= AP_GRANULE ? ap__page_heap_take_recent(granules) : NULL;
+    if (span == NULL) {
+        span = ap__page_heap_take(granules, ap__max(alignment, AP_GRANULE), 0);
+    }
     if (span != NULL) {
         span->large.size_bytes = size_bytes;
         span->large.alignment = alignment;
@@ -100,7 +103,8 @@ void *ap__large_take_with_room(size_t size_bytes, size_t alignment, size_t room_
 struct ap__span *ap__large_detach(const void *p)
 {
     uint32_t record;
-    if (ap__large_span(p) == NULL || !ap__large_table_delete((uintptr_t)p, &record)) {
+    if (p == NULL || (uintptr_t)p % AP_GRANULE != 0 ||
+        !ap__large_table_delete((uintptr_t)p, &record)) {
         return NULL;
     }
     return ap__span_by_index(record);
@@ -113,7 +117,7 @@ bool ap__large_give(void *p)
         return false;
     }
     AP__YIELD_POINT();
-    ap__page_heap_give(span);
+    ap__page_heap_give_recent(span);
     return true;
 }
 

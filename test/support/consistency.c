@@ -787,6 +787,7 @@ static const char *find_fault(void (*walk)(void), bool in_child)
     }
     for_each_lock(check_lock);
     for (int ms = 0; !found; ms++) {
+        ap__page_heap_settle(); /* spans that wait for an owner are in no sum and in no table */
         take_all();
         walk();
         release_all();

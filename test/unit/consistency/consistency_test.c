@@ -108,6 +108,7 @@ static void build(void)
     ap_free(larges[0]);
     ap_free(larges[2]);
     ap_free(larges[4]);
+    ap__page_heap_settle();
 }
 
 /* ------------------------------------------------------------ the damages */

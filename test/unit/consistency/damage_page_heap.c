@@ -20,7 +20,7 @@ void damage_page_heap_sum(enum damage_page_heap_sum which)
 void damage_forget_long_dirty(void)
 {
     AP_CHECK(dirty[AP__DIRTY_LONG].newest != NULL, "there is one");
-    dirty_list_remove(dirty[AP__DIRTY_LONG].newest);
+    ap__dirty_list_remove(dirty, dirty[AP__DIRTY_LONG].newest);
 }
 
 void damage_forget_free(void)
