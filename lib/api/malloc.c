@@ -12,6 +12,7 @@
 
 #include "api/fast_path.h"
 #include "api/live_check.h"
+#include "api/small_size.h"
 #include "central/central_free_list.h"
 #include "config/options.h"
 #include "decay/decay.h"
@@ -281,9 +282,16 @@ void ap__free_aligned_sized(void *p, size_t alignment, size_t size, const char *
     ap__free_inline(p, function);
 }
 
-size_t ap__usable_size(void *p, const char *function)
+/* A function of its own, so that small blocks need no stack frame. */
+static AP_NOINLINE size_t usable_size_slow(const void *p, const char *function)
 {
     return p == NULL ? 0 : ap__block_at(p, function).usable_bytes;
+}
+
+size_t ap__usable_size(void *p, const char *function)
+{
+    size_t size = ap__small_size_inline(p);
+    return AP_LIKELY(size != 0) ? size : usable_size_slow(p, function);
 }
 
 size_t ap__good_size(size_t size)

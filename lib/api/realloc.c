@@ -11,38 +11,21 @@
 
 #include "api/fast_path.h"
 #include "api/malloc.h"
+#include "api/small_size.h"
 #include "base/bits.h"
 #include "config/options.h"
 #include "hardened/hardened.h"
 #include "hardened/sampled.h"
-#include "heap/span.h"
 #include "large/large.h"
 
 enum { LITTLE = 8 }; /* growth by up to this part of a block */
 
-/*
- * Whether `p` is a small block that `size` still fits into and fills by half: the end of most reallocs, so
- * without a call. `false`, too, for whatever else `p` may be. `size` is not 0: class 0 has blocks of 0 bytes.
- */
+/* Whether `p` is a small block that `size` still fits into and fills by half: the end of most reallocs, so without
+ * a call. `false`, too, for whatever else `p` may be. `size` is not 0: what is no small block has half of 0 bytes. */
 static AP_ALWAYS_INLINE bool is_fine_as_it_is(const void *p, size_t size)
 {
-    size_t offset_16;
-    unsigned slot;
-    if (AP_UNLIKELY(!ap__find_inline(ap__region_base(), p, &offset_16) ||
-                    ap__options.hardened != 0)) {
-        return false;
-    }
-    size_t granule = offset_16 >> (AP_PAGE_HEAP_GRANULE_SHIFT - 4);
-    unsigned size_class = ap__region_class_of(granule);
-    const struct ap__size_class *info = &ap__size_class[size_class];
-    size_t half = info->size / 2;
-    if (size - half > half) {
-        return false;
-    }
-    size_t offset = (uintptr_t)p - ap__region_span_of(granule)->start;
-    const struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
-    return !AP_MISUSED(!ap__slot_starts_at(info, offset, &slot)) &&
-           !AP_MISUSED(ap__slot_load_own(ap__free_list_top(list)) == p);
+    size_t half = ap__small_size_inline(p) / 2;
+    return size - half <= half;
 }
 
 /*
