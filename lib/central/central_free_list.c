@@ -125,13 +125,8 @@ static void list_remove(struct central *central, struct ap__span *span)
     }
 }
 
-/* Puts a span whose number of free slots has changed on the list where it belongs. */
-static void relist(struct central *central, struct ap__span *span)
+static AP_NOINLINE void move_to_its_bucket(struct central *central, struct ap__span *span)
 {
-    unsigned free_slots = span->slots.free_slots;
-    if (free_slots >= span->slots.bucket_least && free_slots <= span->slots.bucket_most) {
-        return;
-    }
     unsigned bucket = bucket_of(span);
     if (span->slots.bucket != NO_BUCKET) {
         list_remove(central, span);
@@ -140,6 +135,16 @@ static void relist(struct central *central, struct ap__span *span)
         list_insert(central, span, bucket);
     } else {
         set_bucket(span, NO_BUCKET);
+    }
+}
+
+/* Puts a span whose number of free slots has changed on the list where it belongs. */
+static inline void relist(struct central *central, struct ap__span *span)
+{
+    unsigned free_slots = span->slots.free_slots;
+    if (AP_UNLIKELY(free_slots < span->slots.bucket_least ||
+                    free_slots > span->slots.bucket_most)) {
+        move_to_its_bucket(central, span);
     }
 }
 
@@ -296,43 +301,36 @@ unsigned ap__central_take_lines(unsigned size_class, void **blocks, unsigned cou
     return got;
 }
 
-/*
- * Finds the slots of blocks. Blocks that come together are mostly of one span, so the bounds of the last
- * one are kept: then a block costs a comparison and a multiplication, no look at any map.
- */
-struct finder {
-    struct ap__span *span; /* NULL: none yet */
-    uintptr_t start;
-    size_t bytes;
-    unsigned slot; /* of the block found last */
-};
-
-/* Makes the span of `p` the finder's. `false`: `p` is in no span of the class. */
-static bool find_span(struct finder *finder, unsigned size_class, const void *p)
+/* The same for an address that is not in the region. */
+static AP_NOINLINE struct ap__span *outside_span_of_class(unsigned size_class, const void *p)
 {
     struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
-    if (span == NULL || span->state != AP__SPAN_SMALL || span->size_class != size_class) {
-        return false;
+    bool is_of_class =
+        span != NULL && span->state == AP__SPAN_SMALL && span->size_class == size_class;
+    return is_of_class ? span : NULL;
+}
+
+/* The span of the class that an address lies in, NULL if it lies in none. */
+static inline struct ap__span *span_of_class(unsigned size_class, const void *p)
+{
+    size_t granule = ap__region_granule_of((uintptr_t)p);
+    if (AP_UNLIKELY(granule >= ap__region_limit_granules())) {
+        return outside_span_of_class(size_class, p);
     }
-    *finder = (struct finder){span, span->start, ap__span_bytes(span), 0};
-    return true;
+    /* The class map knows what the record says, and is smaller. */
+    return ap__region_class_of(granule) == size_class ? ap__region_span_of(granule) : NULL;
 }
 
-static bool is_near(const struct finder *finder, const void *p)
+static inline bool is_in(const struct ap__span *span, const void *p)
 {
-    return (uintptr_t)p - finder->start < finder->bytes;
+    return (uintptr_t)p - span->start < ap__span_bytes(span);
 }
 
-/* The slot of a block in the finder's span. `false`: `p` is not the start of one. */
-static bool find_slot(struct finder *finder, const struct ap__size_class *info, const void *p)
+/* Which slot of the span begins at `p`. `false`: none. */
+static inline bool find_slot(const struct ap__span *span, const struct ap__size_class *info,
+                             const void *p, unsigned *slot)
 {
-    return ap__slot_starts_at(info, (uintptr_t)p - finder->start, &finder->slot);
-}
-
-static bool find(struct finder *finder, unsigned size_class, const void *p)
-{
-    return (is_near(finder, p) || find_span(finder, size_class, p)) &&
-           find_slot(finder, &ap__size_class[size_class], p);
+    return ap__slot_starts_at(info, (uintptr_t)p - span->start, slot);
 }
 
 static unsigned drained_kept(unsigned size_class)
@@ -360,26 +358,31 @@ static void settle_locked(struct central *central, struct ap__span *span)
     }
 }
 
-/* Gives blocks to the finder's span as long as they lie in it. Returns how many. */
-static unsigned give_run_locked(struct finder *finder, const struct ap__size_class *info,
-                                void *const *blocks, unsigned count, enum given *given)
+/*
+ * Gives blocks to a span as long as they lie in it: blocks that come together are mostly of one span, so a block
+ * costs two multiplications and no look at any map. Returns how many.
+ */
+static inline unsigned give_run_locked(struct ap__span *span, const struct ap__size_class *info,
+                                       void *const *blocks, unsigned count, enum given *given)
 {
-    struct ap__slot_release release = ap__slot_map_release_begin(finder->span);
+    struct ap__slot_release release = ap__slot_map_release_begin(span);
+    uintptr_t start = span->start;
+    size_t bytes = ap__span_bytes(span);
     unsigned done = 0;
-    while (done < count && is_near(finder, blocks[done])) {
-        bool is_slot = find_slot(finder, info, blocks[done]);
+    for (; done < count && (uintptr_t)blocks[done] - start < bytes; done++) {
+        unsigned slot;
+        bool is_slot = ap__slot_starts_at(info, (uintptr_t)blocks[done] - start, &slot);
         if (AP_MISUSED(!is_slot)) {
             *given = WAS_NO_SLOT;
             break;
         }
-        bool was_claimed = ap__slot_map_release(&release, finder->slot);
+        bool was_claimed = ap__slot_map_release(&release, slot);
         if (AP_MISUSED(!was_claimed)) {
             *given = WAS_FREE;
             break;
         }
-        done++;
     }
-    ap__slot_map_release_end(finder->span, &release, done);
+    ap__slot_map_release_end(span, &release, done);
     return done;
 }
 
@@ -391,17 +394,17 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
     unsigned done = 0;
     ap__lock_take(&central->lock);
     while (done < count && given == GIVEN) {
-        struct finder finder;
-        if (AP_UNLIKELY(!find_span(&finder, size_class, blocks[done]))) {
+        struct ap__span *span = span_of_class(size_class, blocks[done]);
+        if (AP_UNLIKELY(span == NULL)) {
             given = WAS_NO_SLOT;
             break;
         }
-        unsigned run = give_run_locked(&finder, &ap__size_class[size_class], blocks + done,
-                                       count - done, &given);
+        unsigned run =
+            give_run_locked(span, &ap__size_class[size_class], blocks + done, count - done, &given);
         done += run;
         if (run != 0) {
-            become_unpurged_locked(central, finder.span);
-            settle_locked(central, finder.span);
+            become_unpurged_locked(central, span);
+            settle_locked(central, span);
         }
     }
     central->claimed -= done;
@@ -417,16 +420,22 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
 
 bool ap__central_is_slot(unsigned size_class, const void *p)
 {
-    struct finder finder;
-    return find_span(&finder, size_class, p) && find_slot(&finder, &ap__size_class[size_class], p);
+    unsigned slot;
+    const struct ap__span *span = span_of_class(size_class, p);
+    return span != NULL && find_slot(span, &ap__size_class[size_class], p, &slot);
 }
 
 void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned count,
                              const char *function)
 {
-    struct finder finder = {0};
+    const struct ap__size_class *info = &ap__size_class[size_class];
+    const struct ap__span *span = NULL;
     for (unsigned i = 0; i < count; i++) {
-        if (AP_MISUSED(!find(&finder, size_class, blocks[i]))) {
+        unsigned slot;
+        if (span == NULL || !is_in(span, blocks[i])) {
+            span = span_of_class(size_class, blocks[i]);
+        }
+        if (AP_MISUSED(span == NULL || !find_slot(span, info, blocks[i], &slot))) {
             ap__misuse(function, blocks[i], why_no_slot(size_class, blocks[i]));
         }
     }
@@ -435,9 +444,11 @@ void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned 
 bool ap__central_is_free(unsigned size_class, const void *p)
 {
     struct central *central = &centrals[size_class];
-    struct finder finder = {0};
+    unsigned slot;
     ap__lock_take(&central->lock);
-    bool is_free = find(&finder, size_class, p) && ap__slot_map_is_free(finder.span, finder.slot);
+    const struct ap__span *span = span_of_class(size_class, p);
+    bool is_free = span != NULL && find_slot(span, &ap__size_class[size_class], p, &slot) &&
+                   ap__slot_map_is_free(span, slot);
     ap__lock_release(&central->lock);
     return is_free;
 }
