@@ -131,7 +131,7 @@ static AP_NOINLINE void move_to_its_bucket(struct central *central, struct ap__s
     if (span->slots.bucket != NO_BUCKET) {
         list_remove(central, span);
     }
-    if (bucket != NO_BUCKET) {
+    if (bucket < BUCKETS) {
         list_insert(central, span, bucket);
     } else {
         set_bucket(span, NO_BUCKET);
