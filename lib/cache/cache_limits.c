@@ -14,7 +14,6 @@
 #include "os/yield.h"
 
 enum {
-    INITIAL_BLOCKS = 7,    /* with the NULL, one cache line of addresses */
     CAPACITY_BLOCKS = 1023 /* four batches of the small classes, less the NULL */
 };
 #define INITIAL_BYTES ((size_t)64 << 10)
@@ -73,13 +72,13 @@ void ap__cache_limits_reset_in_child(size_t granted_bytes)
 unsigned ap__cache_limits_initial_capacity(unsigned size_class)
 {
     size_t blocks = INITIAL_BYTES / ap__size_class[size_class].size;
-    return (unsigned)ap__min(ap__max(blocks, 1), INITIAL_BLOCKS);
+    return (unsigned)ap__min(ap__max(blocks, 1), AP_CACHE_INITIAL_BLOCKS);
 }
 
 unsigned ap__cache_limits_initial_refill(unsigned size_class)
 {
     size_t blocks = INITIAL_REFILL_BYTES / ap__size_class[size_class].size;
-    return (unsigned)ap__min(ap__max(blocks, 1), INITIAL_BLOCKS);
+    return (unsigned)ap__min(ap__max(blocks, 1), AP_CACHE_INITIAL_BLOCKS);
 }
 
 unsigned ap__cache_limits_capacity_max(unsigned size_class)

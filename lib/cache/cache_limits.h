@@ -11,6 +11,9 @@
 
 #include "base/size_class.h"
 
+/* Room of a list's first array: with the NULL, one cache line of addresses. */
+enum { AP_CACHE_INITIAL_BLOCKS = 7 };
+
 /* What a cache may hold before it asks for a grant: many threads means many small caches, not none. */
 #define AP_CACHE_FREE_BYTES ((size_t)32 << 10)
 

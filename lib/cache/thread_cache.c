@@ -462,15 +462,20 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
         }
         unfold(info);
         flush_oldest(cache, c, (size_t)(ap__free_list_top(&cache->lists[c]) - bottom), "free");
+        info->capacity = 0;
+        info->refill = 0;
+        if (info->room <= AP_CACHE_INITIAL_BLOCKS) {
+            /* One cache line, which the next thread that gets this cache will need: two locks saved. */
+            cache->lists[c].full = bottom;
+            continue;
+        }
         cache->lists[c].full = &ap__free_list_none;
         ap__free_list_set_top(&cache->lists[c], &ap__free_list_none);
         AP__YIELD_POINT();
         atomic_store_explicit(&info->bottom, NULL, memory_order_relaxed);
         AP__YIELD_POINT();
         ap__meta_give(bottom, array_bytes(info->room));
-        info->capacity = 0;
         info->room = 0;
-        info->refill = 0;
     }
     ap__cache_limits_release(cache->granted_bytes);
     cache->granted_bytes = 0;

@@ -59,7 +59,7 @@ void *ap__thread_cache_take_any(struct ap__thread_cache *cache, unsigned size_cl
 void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
                                const char *function);
 
-/* Gives all blocks, arrays and grants back. The cache stays usable. */
+/* Gives all blocks and grants back, and all arrays beyond a cache line. The cache stays usable. */
 void ap__thread_cache_empty(struct ap__thread_cache *cache);
 
 /* Blocks in a list. Any thread; late, never wild. */

@@ -90,15 +90,27 @@ Test(free_list, the_hit_paths_find_a_list_by_one_shift)
     cr_assert_eq(offsetof(struct ap__thread_cache, lists), 0);
 }
 
-Test(free_list, an_emptied_one_is_as_if_never_used)
+Test(free_list, an_emptied_one_is_empty_and_full_and_keeps_a_cache_line_at_most)
 {
+    enum { TOO_MANY = 10 * AP_CACHE_INITIAL_BLOCKS };
     init();
-    give(CLASS, take(CLASS));
-    cr_assert_neq(ap__free_list_top(&cache.lists[CLASS]), &ap__free_list_none);
-    check_picture();
-    ap__thread_cache_empty(&cache);
-    check_picture();
-    cr_assert_null(atomic_load(&cache.infos[CLASS].bottom));
+    for (size_t count = 1; count <= TOO_MANY; count += TOO_MANY - 1) {
+        void *blocks[TOO_MANY];
+        for (size_t i = 0; i < count; i++) {
+            blocks[i] = take(CLASS);
+        }
+        for (size_t i = 0; i < count; i++) {
+            give(CLASS, blocks[i]);
+        }
+        cr_assert_neq(ap__free_list_top(&cache.lists[CLASS]), &ap__free_list_none);
+        check_picture();
+        ap__thread_cache_empty(&cache);
+        check_picture();
+        const struct ap__free_list *list = &cache.lists[CLASS];
+        cr_assert_eq(ap__free_list_top(list), list->full);
+        cr_assert_null(ap__slot_load(ap__free_list_top(list)));
+        cr_assert_eq(cache.infos[CLASS].room, count == 1 ? AP_CACHE_INITIAL_BLOCKS : 0);
+    }
 }
 
 Test(free_list, holds_its_blocks_and_no_others_above_and_below_a_fold)
