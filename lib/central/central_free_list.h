@@ -3,8 +3,7 @@
  * central_free_list.h: one size class: the spans with free blocks; a batch out, a batch in.
  *
  * Does: claims and releases blocks in the occupancy bitmaps of spans, takes spans from the page heap
- * and gives drained ones back (of the classes with short spans one is kept). Recognises what is no
- * block: on the way in every address is checked against its span, and a bit that is already set is a
+ * and gives drained ones back. Recognises what is no block: on the way in every address is checked against its span, and a bit that is already set is a
  * double free.
  * Does not: touch the blocks' memory, or know threads.
  * Callers: any thread; one lock per class, inside; the page heap's lock is taken under it.
@@ -51,10 +50,9 @@ bool ap__central_is_free(unsigned size_class, const void *p);
 void ap__central_set_epoch(unsigned epoch);
 
 /*
- * Gives the drained spans of a class to the page heap, and the whole free pages inside its partly used ones
- * to the kernel, as far as blocks have come back since the last time: of spans from which no block
+ * Gives the whole free pages inside the partly used spans of a class to the kernel, as far as blocks have come back since the last time: of spans from which no block
  * has been taken for `age_least` to `age_most` epochs, which is drawn for each span, so that not
- * all go at one moment. Returns the bytes of the latter; *pending becomes true if some spans are too
+ * all go at one moment. Returns the bytes; *pending becomes true if some spans are too
  * young. Other threads use the class meanwhile, but not the spans that are at work.
  */
 size_t ap__central_purge(unsigned size_class, unsigned age_least, unsigned age_most, bool *pending);
@@ -77,7 +75,6 @@ struct ap__central_view {
     unsigned no_bucket; /* what a span on no list has as its bucket */
     unsigned away;      /* the same, and a purge has it */
     unsigned occupied;
-    size_t drained;
     size_t spans;
     size_t claimed;
 };

@@ -16,6 +16,7 @@
 #include "cache/cache_limits.h"
 #include "cache/thread.h"
 #include "central/central_free_list.h"
+#include "central/slot_map.h"
 #include "central/transfer_cache.h"
 #include "damage.h"
 #include "heap/page_heap.h"
@@ -331,9 +332,11 @@ static void class_spans(void)
     damage_central_count(middling_class, DAMAGE_SPANS);
 }
 
-static void class_drained(void)
+static void drained(void)
 {
-    damage_central_count(middling_class, DAMAGE_DRAINED);
+    struct ap__span *span = spread[0];
+    unsigned slots = ap__size_class[middling_class].slots;
+    ap__slot_map_fill(span, slots);
 }
 
 static void class_claimed(void)
@@ -589,7 +592,7 @@ static const struct damage {
     {purged_order, "behind a purged one"},
     {not_listed, "not on the list it says"},
     {class_spans, "class' count of spans"},
-    {class_drained, "class' count of drained spans"},
+    {drained, "a span without live blocks is kept"},
     {class_claimed, "class' count of claimed blocks"},
     {class_occupied, "the bit of a bucket"},
     {not_entered, "a large span is not in the table"},

@@ -30,7 +30,6 @@ void damage_forget_free(void);
 /* Counts of one class. */
 enum damage_central_count {
     DAMAGE_SPANS,
-    DAMAGE_DRAINED,
     DAMAGE_CLAIMED,
     DAMAGE_UNCLAIMED,
     DAMAGE_OCCUPIED

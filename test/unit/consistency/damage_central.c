@@ -7,7 +7,6 @@ void damage_central_count(unsigned size_class, enum damage_central_count which)
 {
     struct central *central = &centrals[size_class];
     central->spans += which == DAMAGE_SPANS;
-    central->drained += which == DAMAGE_DRAINED;
     central->claimed += which == DAMAGE_CLAIMED;
     central->claimed -= which == DAMAGE_UNCLAIMED;
     central->occupied ^= which == DAMAGE_OCCUPIED ? BUCKET_MASK : 0;

@@ -173,19 +173,6 @@ Test(decay, a_span_that_hands_out_blocks_keeps_its_pages)
     cr_assert_geq(os_faults_count(OS_FAULTS_MADVISE), 2ul * (SPANS - 2));
 }
 
-Test(decay, the_drained_span_that_a_class_keeps_goes_too)
-{
-    init(DECAY_MS);
-    void *p = NULL;
-    cr_assert_eq(ap__central_take(CLASS_64, &p, 1), 1);
-    ap__central_give(CLASS_64, &p, 1, "free");
-    ap__decay_expect_work();
-    cr_assert_eq(heap_check().small_spans, 1);
-    cr_assert_eq(pass(3 * DECAY_MS), -1);
-    cr_assert_eq(heap_check().small_spans, 0);
-    cr_assert_eq(dirty(), 0);
-}
-
 Test(decay, blocks_forgotten_in_a_transfer_cache_go_home)
 {
     init(DECAY_MS);
