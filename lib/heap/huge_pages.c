@@ -32,10 +32,33 @@ static uint64_t slow; /* microseconds */
 static unsigned skipped;        /* after the last slow one */
 static unsigned chunks_to_skip; /* of these */
 
-/* relaxed throughout: they decide how pages come, not what they hold. */
-static _Atomic(bool) is_asking;
+/* Sets of units. relaxed throughout: they decide how pages come, not what they hold. */
+static _Atomic(uint64_t) asking[UNITS / WORD_BITS]; /* their chunk has asked for huge pages */
 static _Atomic(uint64_t) without[UNITS / WORD_BITS];
 static _Atomic(unsigned) without_count;
+
+static size_t unit_of(uintptr_t address)
+{
+    return (address - ap__region_base()) >> UNIT_SHIFT;
+}
+
+static uint64_t bit_of(size_t unit)
+{
+    return UINT64_C(1) << (unit % WORD_BITS);
+}
+
+static bool has(const _Atomic(uint64_t) *set, size_t unit)
+{
+    return unit < UNITS &&
+           (atomic_load_explicit(&set[unit / WORD_BITS], memory_order_relaxed) & bit_of(unit)) != 0;
+}
+
+static void add(_Atomic(uint64_t) *set, size_t unit)
+{
+    if (unit < UNITS) {
+        atomic_fetch_or_explicit(&set[unit / WORD_BITS], bit_of(unit), memory_order_relaxed);
+    }
+}
 
 void ap__huge_pages_init(enum ap__pages pages, uint64_t slow_us)
 {
@@ -92,44 +115,28 @@ void ap__huge_pages_advise_chunk(uintptr_t start, size_t bytes, bool for_small, 
     }
     if (wanted == AP__PAGES_NEVER) {
         (void)ap__os_advise_huge_pages((void *)start, bytes, false);
-    } else if (is_wanted(for_small, heap_bytes)) {
-        bool asks = !is_skipped() && ask(start, bytes);
-        atomic_store_explicit(&is_asking, asks, memory_order_relaxed);
+    } else if (is_wanted(for_small, heap_bytes) && !is_skipped() && ask(start, bytes)) {
+        for (uintptr_t unit = start; unit < start + bytes; unit += UNIT_BYTES) {
+            add(asking, unit_of(unit));
+        }
     }
 }
 
 /* ------------------------------------------------------------ units without */
 
-static bool may_be_huge(void)
+static bool may_be_huge(size_t unit)
 {
-    return allowed == AP__HUGE_PAGES_ALWAYS ||
-           atomic_load_explicit(&is_asking, memory_order_relaxed);
-}
-
-static size_t unit_of(uintptr_t address)
-{
-    return (address - ap__region_base()) >> UNIT_SHIFT;
-}
-
-static uint64_t bit_of(size_t unit)
-{
-    return UINT64_C(1) << (unit % WORD_BITS);
-}
-
-static bool goes_without(size_t unit)
-{
-    return unit < UNITS && (atomic_load_explicit(&without[unit / WORD_BITS], memory_order_relaxed) &
-                            bit_of(unit)) != 0;
+    return allowed == AP__HUGE_PAGES_ALWAYS || has(asking, unit);
 }
 
 static void go_without(size_t unit)
 {
-    if (unit >= UNITS || goes_without(unit) ||
+    if (unit >= UNITS || has(without, unit) ||
         atomic_load_explicit(&without_count, memory_order_relaxed) >= WITHOUT_MAX) {
         return;
     }
     AP__YIELD_POINT();
-    atomic_fetch_or_explicit(&without[unit / WORD_BITS], bit_of(unit), memory_order_relaxed);
+    add(without, unit);
     AP__YIELD_POINT();
     atomic_fetch_add_explicit(&without_count, 1, memory_order_relaxed);
     uintptr_t start = ap__region_base() + (unit << UNIT_SHIFT);
@@ -138,16 +145,18 @@ static void go_without(size_t unit)
 
 void ap__huge_pages_purged(uintptr_t start, size_t bytes)
 {
-    if (!may_be_huge() || !ap__region_contains(start) || wanted == AP__PAGES_ALWAYS) {
+    if (!ap__region_contains(start) || wanted == AP__PAGES_ALWAYS) {
         return;
     }
     for (size_t unit = unit_of(start); unit <= unit_of(start + bytes - 1); unit++) {
-        go_without(unit);
+        if (may_be_huge(unit)) {
+            go_without(unit);
+        }
     }
 }
 
 bool ap__huge_pages_expected(uintptr_t address)
 {
-    return atomic_load_explicit(&is_asking, memory_order_relaxed) &&
-           !goes_without(unit_of(address));
+    size_t unit = unit_of(address);
+    return has(asking, unit) && !has(without, unit);
 }

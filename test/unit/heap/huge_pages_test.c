@@ -82,6 +82,22 @@ Test(huge_pages, units_that_were_purged_go_without_for_good)
     cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), 2 + 2, "each is told once");
 }
 
+Test(huge_pages, a_chunk_that_asks_does_so_whatever_the_next_one_does)
+{
+    init_auto(UINT64_MAX);
+    ap__huge_pages_advise_chunk(first_unit, 2 * UNIT, true, BIG_HEAP);
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    ap__huge_pages_advise_chunk(first_unit + 2 * UNIT, 2 * UNIT, true, BIG_HEAP);
+    os_faults_reset();
+    cr_assert(ap__huge_pages_expected(first_unit + UNIT));
+    cr_assert(!ap__huge_pages_expected(first_unit + 2 * UNIT));
+    ap__huge_pages_purged(first_unit, AP_GRANULE);
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), 1, "else the kernel fills it again");
+    cr_assert(!ap__huge_pages_expected(first_unit));
+    ap__huge_pages_purged(first_unit + 2 * UNIT, AP_GRANULE);
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), 1, "nobody asked for that one");
+}
+
 Test(huge_pages, a_refusal_is_no_expectation)
 {
     init_auto(UINT64_MAX);
