@@ -118,8 +118,9 @@ size_t ap_good_size(size_t size) AP_NOTHROW_;
 void ap_thread_idle(void) AP_NOTHROW_;
 
 /**
- * Gives the memory of all free spans back to the kernel, after emptying the caller's thread cache and
- * all transfer caches. Returns the bytes given back. May take milliseconds per gigabyte.
+ * Gives the memory of all free spans and free pages back to the kernel, after emptying the caller's thread
+ * cache and all transfer caches, and other threads' caches as far as that is possible while they run. Returns
+ * the bytes given back. May take milliseconds per gigabyte.
  */
 size_t ap_trim(void) AP_NOTHROW_;
 

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <malloc.h>
 
+#include "cache/idle.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "config/options.h"
@@ -40,6 +41,7 @@ size_t ap__trim(void)
 {
     (void)ap__hardened_flush(ap__thread_cache_or_null());
     ap__thread_idle();
+    (void)ap__thread_caches_take_idle(0);
     drain_transfer_caches();
     size_t purged = 0;
     bool pending = false;

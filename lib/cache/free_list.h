@@ -12,9 +12,10 @@
  * check for a list, or a cache, that does not exist yet.
  *
  * The fold. How far a list was used between two visits is found out without a counter on the hit
- * path: the visit hides the lower half behind a second NULL, by exchanging the block in word `hidden`
- * with the NULL in word 0. A pop that runs into it comes to the slow path and unfolds. A fold that is
- * still there at the next visit means that its blocks were not needed in between.
+ * path: the visit hides what lies below a few KiB behind a second NULL, by exchanging the block in word
+ * `hidden` with the NULL in word 0. A pop that runs into it comes to the slow path and unfolds. A fold that
+ * is still there at the next visit means that its blocks were not needed in between. What a fold
+ * hides, other threads can take when it has stood for long: see fold.h and idle.h.
  *
  *      [block h][1][ ... ][h: NULL][h+1][ ... ][newest]
  *
@@ -44,8 +45,11 @@ struct ap__free_list_info {
     _Atomic(ap__slot *) bottom; /* NULL: never used */
     uint16_t capacity;          /* blocks; full = bottom + capacity */
     uint16_t room;              /* blocks the array could hold */
-    uint16_t hidden;            /* blocks under the fold; 0: no fold */
+    uint16_t hidden;            /* words under the fold; 0: no fold */
     uint16_t refill;            /* blocks that the next refill asks for; 0: never refilled */
+    uint16_t unused; /* of the hidden ones, what a visit gives back if the fold still stands */
+    _Atomic(uint16_t) gone; /* of the hidden ones, what others have taken: see fold.h */
+    uint8_t epoch;          /* when the fold was made */
 };
 
 static inline ap__slot *ap__free_list_top(const struct ap__free_list *list)

@@ -14,6 +14,7 @@
 #include <pthread.h>
 
 #include "cache/cache_limits.h"
+#include "cache/idle.h"
 #include "heap/page_heap.h"
 #include "meta/meta.h"
 #include "os/bell.h"
@@ -166,10 +167,11 @@ static unsigned leave(struct ap__thread_cache *cache)
 {
     ap__thread_cache_current = &no_cache;
     own = NULL;
-    if (!cache
-             ->at_work) { /* else: cancelled asynchronously in there; nothing in it can be relied on */
+    if (!cache->at_work) {
         ap__thread_cache_empty(cache);
         give_record(cache);
+    } else { /* cancelled asynchronously in there: nothing in it can be relied on */
+        atomic_store_explicit(&cache->in_use, false, memory_order_relaxed);
     }
     AP__YIELD_POINT();
     return atomic_fetch_sub_explicit(&count, counts, memory_order_acq_rel) - counts;
@@ -272,6 +274,9 @@ struct ap__thread_cache *ap__thread_enter_to_free(void)
 void ap__thread_after_fork_in_child(void)
 {
     struct ap__thread_cache *mine = ap__thread_cache_or_null();
+    if (mine != NULL && !mine->at_work) {
+        ap__thread_cache_unclaim(mine); /* a signal handler's fork took no lock: see life/fork.c */
+    }
     for (struct ap__thread_cache *cache = ap__thread_caches(); cache != NULL; cache = cache->next) {
         if (cache != mine) {
             /* Its owner may have been anywhere in its hit path when the process was copied. */

@@ -9,7 +9,9 @@
  * cache still has.
  *
  * Visits: every VISIT_EVENTS slow events all lists are looked at (see the fold in free_list.h); blocks
- * that lay unused since the last visit go back, and so does their capacity.
+ * that lay unused since the last visit go back, and so does their capacity. What a fold hides, others may
+ * take meanwhile (idle.h); so it follows the top: a list is `full` for the hit path when enough has
+ * come on top of the fold, although its capacity may not be used up.
  *
  * Cost: a refill or flush is one lock (two when the transfer cache has nothing or no room) and a copy.
  */
@@ -18,10 +20,14 @@
 #include <string.h>
 
 #include "cache/cache_limits.h"
+#include "cache/fold.h"
+#include "cache/idle.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "decay/decay.h"
+#include "heap/page_heap.h"
 #include "meta/meta.h"
+#include "os/bell.h"
 #include "os/check.h"
 #include "os/os.h"
 #include "os/yield.h"
@@ -29,7 +35,9 @@
 enum {
     VISIT_EVENTS = 128,
     POLL_EVENTS = 16,
-    FOLD_WHOLE_SIZE = 1024, /* bytes from which the fold hides the whole list */
+    FOLD_WHOLE_SIZE = 1024, /* bytes from which a visit gives back a whole list that was not used */
+    IN_SIGHT_BYTES = 2048,  /* of the newest blocks, what a fold leaves to the hit path, and */
+    ABOVE_BYTES = 8192,     /* what may come on top of them before it is made anew */
     /* Bytes to which blocks pass through the transfer cache. Beyond, one block left there would pin a
      * span of hundreds of KiB, and locks are nothing beside the use of such a block. */
     TRANSFER_SIZE_MAX = 8192,
@@ -79,23 +87,67 @@ bool ap__thread_cache_is_shared(void)
 
 /* ------------------------------------------------------------ the fold */
 
-static void unfold(struct ap__free_list_info *info)
+static void unfold(struct ap__thread_cache *cache, unsigned size_class)
 {
-    if (info->hidden != 0) {
-        ap__slot *bottom = bottom_of(info);
-        ap__slot_store(&bottom[info->hidden], ap__slot_load(&bottom[0]));
-        ap__slot_store(&bottom[0], NULL);
-        info->hidden = 0;
+    ap__unfold(&cache->lists[size_class], &cache->infos[size_class]);
+}
+
+static size_t used_of(const struct ap__thread_cache *cache, unsigned size_class)
+{
+    return (size_t)(ap__free_list_top(&cache->lists[size_class]) -
+                    bottom_of(&cache->infos[size_class]));
+}
+
+/* A list whose capacity is not used up is `full` when so much has come that the fold should be higher. */
+static inline void set_full(struct ap__free_list *list, const struct ap__free_list_info *info,
+                            const struct ap__size_class *class)
+{
+    ap__slot *bottom = bottom_of(info);
+    size_t used = (size_t)(ap__free_list_top(list) - bottom);
+    list->full = bottom + ap__min(used + ABOVE_BYTES / class->size + 1, info->capacity);
+}
+
+/* Whether the list can take a block as soon as it is put in order. Only a hint if others may take blocks. */
+static bool has_room(const struct ap__thread_cache *cache, unsigned size_class)
+{
+    const struct ap__free_list_info *info = &cache->infos[size_class];
+    return info->capacity != 0 &&
+           (used_of(cache, size_class) < info->capacity || ap__fold_gone(info) != 0);
+}
+
+/* Hides all blocks of an unfolded list but the newest few KiB, and `unused` at least. */
+static void fold(struct ap__thread_cache *cache, unsigned size_class, size_t unused)
+{
+    struct ap__free_list *list = &cache->lists[size_class];
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    const struct ap__size_class *class = &ap__size_class[size_class];
+    size_t used = (size_t)(ap__free_list_top(list) - bottom_of(info));
+    size_t in_sight = IN_SIGHT_BYTES / class->size + 1;
+    size_t hidden = ap__max(used > in_sight ? used - in_sight : 0, unused);
+    info->unused = (uint16_t)unused;
+    if (hidden != 0) {
+        ap__fold(info, hidden, ap__central_epoch());
     }
 }
 
-static void fold(struct ap__free_list_info *info, size_t hidden)
+/* Others may find blocks to take. */
+static void note_folds(struct ap__thread_cache *cache)
 {
-    ap__slot *bottom = bottom_of(info);
-    ap__slot_store(&bottom[0], ap__slot_load(&bottom[hidden]));
-    AP__YIELD_POINT();
-    ap__slot_store(&bottom[hidden], NULL);
-    info->hidden = (uint16_t)hidden;
+    atomic_store_explicit(&cache->has_folds, true, memory_order_relaxed);
+    ap__bell_ring(&ap__heap_bell);
+}
+
+/* When a pop has come to the fold: down to what a visit would give back; when it comes there, wholly. */
+static void unfold_down(struct ap__thread_cache *cache, unsigned size_class)
+{
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    unsigned unused = info->unused;
+    bool is_whole = info->hidden == unused || ap__fold_gone(info) != 0;
+    unfold(cache, size_class);
+    if (unused != 0 && !is_whole) {
+        info->unused = (uint16_t)unused;
+        ap__fold(info, unused, ap__central_epoch());
+    }
 }
 
 /* ------------------------------------------------------------ capacity */
@@ -227,22 +279,27 @@ static void visit(struct ap__thread_cache *cache, unsigned size_class)
     if (bottom_of(info) == NULL) {
         return;
     }
-    unsigned unused = info->hidden;
-    unfold(info);
+    unsigned left = ap__fold_unused(info);
+    unsigned unused = left + ap__fold_gone(info);
+    unfold(cache, size_class);
+    if (left != 0) {
+        flush_oldest(cache, size_class, left, "free");
+    }
     if (unused != 0) {
-        flush_oldest(cache, size_class, unused, "free");
         unsigned least = ap__cache_limits_initial_capacity(size_class);
         unsigned capacity = (unsigned)ap__max(info->capacity - unused, 1);
         capacity = (unsigned)ap__min(ap__max(capacity, least), info->capacity);
         unreserve_bytes(cache,
                         (info->capacity - capacity) * (size_t)ap__size_class[size_class].size);
         info->capacity = (uint16_t)capacity;
-        cache->lists[size_class].full = bottom_of(info) + capacity;
+        struct ap__free_list *list = &cache->lists[size_class];
+        list->full =
+            (ap__slot *)ap__min((uintptr_t)list->full, (uintptr_t)(bottom_of(info) + capacity));
     }
-    size_t used = (size_t)(ap__free_list_top(&cache->lists[size_class]) - bottom_of(info));
-    size_t hidden = ap__size_class[size_class].size > FOLD_WHOLE_SIZE ? used : used / 2;
-    if (hidden != 0) {
-        fold(info, hidden);
+    size_t used = used_of(cache, size_class);
+    if ((used | unused) != 0) {
+        bool is_big = ap__size_class[size_class].size > FOLD_WHOLE_SIZE;
+        fold(cache, size_class, is_big ? used : used / 2);
     }
 }
 
@@ -264,6 +321,7 @@ static void note_slow_event(struct ap__thread_cache *cache)
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         visit(cache, c);
     }
+    note_folds(cache);
 }
 
 static void *pop(struct ap__free_list *list)
@@ -276,12 +334,19 @@ static void *pop(struct ap__free_list *list)
     return p;
 }
 
-static void push(struct ap__free_list *list, void *p)
+/* Of a list that has room. */
+static void put_on_top(struct ap__thread_cache *cache, unsigned size_class, void *p)
 {
+    struct ap__free_list *list = &cache->lists[size_class];
+    unsigned unused = ap__fold_unused(&cache->infos[size_class]);
+    unfold(cache, size_class);
+    AP_ASSERT(used_of(cache, size_class) < cache->infos[size_class].capacity);
     ap__slot *top = ap__free_list_top(list);
-    AP_ASSERT(top != list->full);
     ap__slot_store(top + 1, p);
     ap__free_list_set_top(list, top + 1);
+    fold(cache, size_class, unused);
+    set_full(list, &cache->infos[size_class], &ap__size_class[size_class]);
+    note_folds(cache);
 }
 
 /*
@@ -342,10 +407,12 @@ static void begin_work(struct ap__thread_cache *cache)
         ap__reentered();
     }
     cache->at_work = true;
+    ap__thread_cache_claim(cache);
 }
 
 static void end_work(struct ap__thread_cache *cache)
 {
+    ap__thread_cache_unclaim(cache);
     cache->at_work = false;
 }
 
@@ -362,12 +429,18 @@ static AP_NOINLINE void *refill_from_below(struct ap__thread_cache *cache, unsig
     }
     count_event(&cache->refills, 1);
     count_event(&cache->blocks_in, got);
-    return stack(list, blocks, got, best_first);
+    void *p = stack(list, blocks, got, best_first);
+    if (list->full < ap__free_list_top(list)) {
+        set_full(list, &cache->infos[size_class], &ap__size_class[size_class]);
+    }
+    return p;
 }
 
 static void *refill(struct ap__thread_cache *cache, unsigned size_class)
 {
-    unfold(&cache->infos[size_class]);
+    if (cache->infos[size_class].hidden != 0) {
+        unfold_down(cache, size_class);
+    }
     void *p = pop(&cache->lists[size_class]);
     if (p != NULL) {
         return p;
@@ -427,27 +500,32 @@ static unsigned count_to_flush(const struct ap__free_list_info *info)
 static void overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
                      const char *function)
 {
-    struct ap__free_list *list = &cache->lists[size_class];
-    struct ap__free_list_info *info = &cache->infos[size_class];
+    const struct ap__free_list_info *info = &cache->infos[size_class];
     note_slow_event(cache);
-    if (ap__free_list_top(list) == list->full &&
-        !grow(cache, size_class, most_useful(info, size_class))) {
+    if (!has_room(cache, size_class) && !grow(cache, size_class, most_useful(info, size_class))) {
         if (info->capacity == 0) {
             ap__central_give(size_class, &p, 1, function);
             return;
         }
-        unfold(info);
+        unfold(cache, size_class);
         flush_oldest(cache, size_class, count_to_flush(info), function);
     }
-    push(list, p);
+    put_on_top(cache, size_class, p);
 }
 
 void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
                                const char *function)
 {
-    poll_now_and_then(cache);
+    bool is_easy = has_room(cache, size_class);
+    if (!is_easy) {
+        poll_now_and_then(cache);
+    }
     begin_work(cache);
-    overflow(cache, size_class, p, function);
+    if (is_easy) {
+        put_on_top(cache, size_class, p);
+    } else {
+        overflow(cache, size_class, p, function);
+    }
     end_work(cache);
 }
 
@@ -460,8 +538,8 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
         if (bottom == NULL) {
             continue;
         }
-        unfold(info);
-        flush_oldest(cache, c, (size_t)(ap__free_list_top(&cache->lists[c]) - bottom), "free");
+        unfold(cache, c);
+        flush_oldest(cache, c, used_of(cache, c), "free");
         info->capacity = 0;
         info->refill = 0;
         if (info->room <= AP_CACHE_INITIAL_BLOCKS) {
@@ -483,7 +561,8 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
     end_work(cache);
 }
 
-size_t ap__thread_cache_count(const struct ap__thread_cache *cache, unsigned size_class)
+/* From the bottom to the top, whatever lies there. */
+static size_t count_words(const struct ap__thread_cache *cache, unsigned size_class)
 {
     const ap__slot *bottom = bottom_of(&cache->infos[size_class]);
     AP__YIELD_POINT();
@@ -493,11 +572,18 @@ size_t ap__thread_cache_count(const struct ap__thread_cache *cache, unsigned siz
     return together ? (size_t)(top - bottom) : 0;
 }
 
+size_t ap__thread_cache_count(const struct ap__thread_cache *cache, unsigned size_class)
+{
+    size_t words = count_words(cache, size_class);
+    size_t gone = ap__fold_gone(&cache->infos[size_class]);
+    return words > gone ? words - gone : 0;
+}
+
 bool ap__thread_cache_holds(const struct ap__thread_cache *cache, unsigned size_class,
                             const void *p)
 {
     const ap__slot *bottom = bottom_of(&cache->infos[size_class]);
-    size_t count = ap__thread_cache_count(cache, size_class);
+    size_t count = count_words(cache, size_class);
     for (size_t i = 0; bottom != NULL && i <= count; i++) {
         if (ap__slot_load(&bottom[i]) == p) {
             return true;

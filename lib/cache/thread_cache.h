@@ -25,7 +25,9 @@ struct ap__thread_cache {
     bool exit_armed;       /* the thread's exit will be noticed; owner */
     /* Its slow paths are under way. Volatile: signal handlers of the owner's read it, too. */
     volatile bool at_work;
-    uint64_t random; /* state of ap__thread_cache_take_any(); 0: none yet; owner */
+    _Atomic(uint8_t) claim;  /* who may change the lists now: see idle.h */
+    _Atomic(bool) has_folds; /* perhaps; set by the owner, cleared by who looks */
+    uint64_t random;         /* state of ap__thread_cache_take_any(); 0: none yet; owner */
     /* Registry (thread.c). `next` never changes once set: observers walk it without a lock. */
     struct ap__thread_cache *next;
     struct ap__thread_cache *next_vacant; /* under the registry's lock */

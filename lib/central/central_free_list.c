@@ -153,24 +153,24 @@ static size_t bitmap_bytes(unsigned slots)
 
 void ap__central_set_epoch(unsigned now)
 {
-    /* relaxed, as in epoch_now(): late by an epoch is as good. */
+    /* relaxed, as in ap__central_epoch(): late by an epoch is as good. */
     atomic_store_explicit(&epoch, (uint8_t)now, memory_order_relaxed);
 }
 
-static uint8_t epoch_now(void)
+uint8_t ap__central_epoch(void)
 {
     return atomic_load_explicit(&epoch, memory_order_relaxed);
 }
 
 static void note_claim(struct ap__span *span)
 {
-    span->slots.claim_epoch = epoch_now();
+    span->slots.claim_epoch = ap__central_epoch();
 }
 
 /* Epochs since a block of the span was last handed out; wraps, which makes it look younger at worst. */
 static unsigned age_of(const struct ap__span *span)
 {
-    return (uint8_t)(epoch_now() - span->slots.claim_epoch);
+    return (uint8_t)(ap__central_epoch() - span->slots.claim_epoch);
 }
 
 static bool is_drained(const struct ap__span *span)

@@ -48,6 +48,7 @@ bool ap__central_is_free(unsigned size_class, const void *p);
 
 /* Time, as spans see it: counts up, wraps at 256. */
 void ap__central_set_epoch(unsigned epoch);
+uint8_t ap__central_epoch(void);
 
 /*
  * Gives the whole free pages inside the partly used spans of a class to the kernel, as far as blocks have come back since the last time: of spans from which no block

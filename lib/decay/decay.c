@@ -39,7 +39,9 @@ static struct {
     unsigned looks;
 } state;
 
-static uint64_t decay_ms; /* set by init, constant afterwards */
+/* Set at start, constant afterwards. */
+static uint64_t decay_ms;
+static ap__decay_look *look_above; /* NULL: none */
 
 static _Atomic(bool) stepping; /* a step is under way */
 static _Atomic(bool) wanted;   /* another one is wanted after it */
@@ -50,6 +52,11 @@ static _Atomic(uint64_t) due_ms; /* for poll(): no step is due before */
 void ap__decay_init(uint64_t milliseconds)
 {
     decay_ms = milliseconds;
+}
+
+void ap__decay_look_also(ap__decay_look *look_there)
+{
+    look_above = look_there;
 }
 
 void ap__decay_set_helped(bool helped)
@@ -116,6 +123,7 @@ static void look(void)
     atomic_store_explicit(&pending, false, memory_order_relaxed);
     AP__YIELD_POINT();
     ap__central_set_epoch(++state.looks);
+    more |= look_above != NULL && look_above(AGE_LEAST);
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         more |= empty_transfer_caches(c);
         (void)ap__central_purge(c, AGE_LEAST, LOOKS_PER_DECAY, &more);

@@ -9,7 +9,8 @@
  *
  * Bounds, with `decay_ms` = D: spans of 1 MiB and more are gone D/5 after they became free, the others
  * after D, along the curve of curve.h; pages inside spans D/4 to 17/16 D after the last block was taken from
- * the span; blocks in transfer caches D/16 to D/8 after the last use.
+ * the span; blocks in transfer caches D/16 to D/8 after the last use; hidden blocks of thread caches D/4 after
+ * the fold was made.
  */
 #ifndef AP_DECAY_DECAY_H
 #define AP_DECAY_DECAY_H
@@ -26,6 +27,11 @@ void ap__decay_init(uint64_t decay_ms);
  * One thread at a time does the work; any other that calls meanwhile leaves word that once more is wanted.
  */
 int64_t ap__decay_step(uint64_t now_ms);
+
+/* What else is to be looked at, from above this layer: gives back what has been unused for so many looks, and
+ * says whether there is more that is not. Once, before the first step; any thread may call it. */
+typedef bool ap__decay_look(unsigned age_least);
+void ap__decay_look_also(ap__decay_look *look);
 
 /* Something has become unused: the next steps look everywhere again. */
 void ap__decay_expect_work(void);

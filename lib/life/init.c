@@ -10,6 +10,7 @@
 #include "life/init.h"
 
 #include "cache/cache_limits.h"
+#include "cache/idle.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "config/options.h"
@@ -44,6 +45,7 @@ static void apply_limits(void)
     ap__huge_pages_init((enum ap__pages)ap__options.thp, AP__HUGE_PAGE_SLOW_US);
     ap__central_init(ap__options.populate != 0);
     ap__decay_init(ap__options.decay_ms);
+    ap__decay_look_also(ap__thread_caches_take_idle);
     ap__soft_limit_init();
     ap__heap_limits_set_hard(ap__options.limit != 0 ? ap__options.limit : SIZE_MAX);
     ap__transfer_init((unsigned)ap__options.cpu_shards, ap__options.transfer_class);

@@ -226,6 +226,61 @@ static void asleep(void)
     end_threads();
 }
 
+/* --- what an idle thread's cache holds --- */
+
+#define CACHED_UP (MIB / 2)
+#define CACHED_DOWN (MIB / 4)
+
+static size_t cached_bytes(void)
+{
+    return ap_mallinfo2().fsmblks;
+}
+
+static bool is_cache_down(void)
+{
+    return cached_bytes() <= CACHED_DOWN;
+}
+
+/* Swings as high as its lists will follow: in the end they hold what the thread has freed. */
+static void *fill_cache(void *unused)
+{
+    enum { ROUNDS = 40, BLOCKS = 1000, SIZES = 8, LEAST_BYTES = 48 };
+    static void *blocks[BLOCKS];
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned size = 0; size < SIZES; size++) {
+            for (unsigned i = 0; i < BLOCKS; i++) {
+                blocks[i] = ap_malloc(LEAST_BYTES << (size / 2));
+                expect(blocks[i] != NULL, "a block is had");
+            }
+            for (unsigned i = BLOCKS; i-- > 0;) {
+                ap_free(blocks[i]);
+            }
+        }
+    }
+    (void)pthread_barrier_wait(&barrier);
+    while (!atomic_load(&may_end)) {
+        view_sleep_ms(10);
+    }
+    return unused;
+}
+
+static void idle_cache(void)
+{
+    ap_free(ap_malloc(1));
+    expect(pthread_barrier_init(&barrier, NULL, 2) == 0, "a barrier");
+    expect(pthread_create(&second, NULL, fill_cache, NULL) == 0, "a thread");
+    (void)pthread_barrier_wait(&barrier);
+    size_t before = cached_bytes();
+    if (before < CACHED_UP) {
+        fail("a busy thread's cache holds %zu bytes only: no test", before);
+    }
+    if (view_wait(is_cache_down, PROMISED_MS) < 0) {
+        fail("an idle thread's cache holds %zu bytes of %zu", cached_bytes(), before);
+    }
+    atomic_store(&may_end, true);
+    expect(pthread_join(second, NULL) == 0, "the thread ends");
+}
+
 static void at_work(void)
 {
     use_memory_in(2);
@@ -397,6 +452,7 @@ static const struct mode {
 } modes[] = {
     {"asleep", asleep, false},
     {"at_work", at_work, false},
+    {"idle_cache", idle_cache, false},
     {"never", never, false},
     {"unhelped", unhelped, false},
     {"at_once", at_once, false},

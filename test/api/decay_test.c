@@ -52,6 +52,11 @@ Test(decay, memory_goes_back_when_every_call_is_slow)
     run("asleep", DECAY ",hardened:true");
 }
 
+Test(decay, an_idle_thread_does_not_keep_what_its_cache_has_grown_to)
+{
+    run("idle_cache", DECAY);
+}
+
 Test(decay, memory_stays_with_decay_off)
 {
     run("never", "decay_ms:-1");

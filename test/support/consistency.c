@@ -612,7 +612,7 @@ static void check_unused_list(const struct ap__free_list *list,
                 "a list without an array has a capacity", list, info->capacity);
 }
 
-/* Word `hidden` is the NULL; all others up to the top are blocks. */
+/* Word `hidden` is the NULL; all others up to the top are blocks, but for those that others have taken. */
 static void check_list(const struct ap__thread_cache *cache, unsigned size_class)
 {
     const struct ap__free_list *list = &cache->lists[size_class];
@@ -628,12 +628,14 @@ static void check_list(const struct ap__thread_cache *cache, unsigned size_class
               (size_t)count) &&
         check(info->capacity <= info->room, "a list's capacity is beyond its array", list,
               info->capacity) &&
-        check(list->full == bottom + info->capacity, "a list is full elsewhere", list,
-              info->capacity) &&
-        check(info->hidden <= count, "a fold is above the top of its list", list, info->hidden);
+        check(ap__free_list_top(list) <= list->full && list->full <= bottom + info->capacity,
+              "a list is full elsewhere", list, info->capacity) &&
+        check(info->hidden <= count, "a fold is above the top of its list", list, info->hidden) &&
+        check(info->gone <= info->hidden, "more is gone from a list than its fold hides", list,
+              info->gone);
     for (ptrdiff_t i = 0; fits && i <= count && !found; i++) {
         const void *p = ap__slot_load(&bottom[i]);
-        if (i == info->hidden) {
+        if (i == info->hidden || i < info->gone) {
             (void)check(p == NULL, "a list has no NULL where its blocks end", list, size_class);
         } else {
             check_kept(size_class, p);

@@ -410,7 +410,8 @@ static void beyond_the_array(void)
 
 static void full_elsewhere(void)
 {
-    list()->full--;
+    const struct ap__free_list_info *info = &my_cache()->infos[small_class];
+    list()->full = atomic_load(&info->bottom) + info->capacity + 1;
 }
 
 static void fold_above_top(void)

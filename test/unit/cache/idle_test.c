@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * idle_test.c: blocks that a thread has left in its cache go home.
+ * Goal: what is hidden for long enough is taken, nothing else is, and the owner never notices: no block is lost,
+ * none has two owners. Method: the owner's hit path by hand, epochs by hand; then two owners at work
+ * while a third thread takes whatever it can, all of whose blocks pass the bitmaps of the spans.
+ */
+#include "cache/idle.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+
+#include "cache/cache_limits.h"
+#include "cache/thread.h"
+#include "central/central_free_list.h"
+#include "central/transfer_cache.h"
+#include "heap/region.h"
+
+enum { CLASS_64 = 4, CLASS_1K = 32, MANY = 900, AGE = 4, OWNERS = 2, ROUNDS = 20000, MOST = 400 };
+
+static struct ap__thread_cache *cache;
+
+static void init(void)
+{
+    cr_assert(ap__region_init((size_t)1 << 30));
+    ap__cache_limits_init(4 << 20, 1 << 30);
+    ap__transfer_init(1, 0);
+    cr_assert_geq(ap__size_class[CLASS_1K].size, 1000);
+}
+
+/* As the hit paths and their slow halves do it. */
+static void *take(struct ap__thread_cache *from, unsigned size_class)
+{
+    struct ap__free_list *list = &from->lists[size_class];
+    ap__slot *top = ap__free_list_top(list);
+    void *p = ap__slot_load(top);
+    if (p == NULL) {
+        return ap__thread_cache_refill(from, size_class);
+    }
+    ap__free_list_set_top(list, top - 1);
+    return p;
+}
+
+static void give(struct ap__thread_cache *to, unsigned size_class, void *p)
+{
+    struct ap__free_list *list = &to->lists[size_class];
+    ap__slot *top = ap__free_list_top(list);
+    if (top == list->full) {
+        ap__thread_cache_overflow(to, size_class, p, "free");
+        return;
+    }
+    ap__slot_store(top + 1, p);
+    ap__free_list_set_top(list, top + 1);
+}
+
+static size_t claimed(unsigned size_class)
+{
+    struct ap__central_stats stats;
+    ap__central_stats(size_class, &stats);
+    return stats.claimed;
+}
+
+static void *blocks[MANY];
+
+/* A cache with as many blocks of a class as it likes to hold. */
+static void fill(unsigned size_class)
+{
+    cache = ap__thread_enter();
+    cr_assert_not_null(cache);
+    ap__central_set_epoch(1);
+    for (int i = 0; i < MANY; i++) {
+        blocks[i] = take(cache, size_class);
+        cr_assert_not_null(blocks[i]);
+    }
+    for (int i = 0; i < MANY; i++) {
+        give(cache, size_class, blocks[i]);
+    }
+}
+
+Test(idle, what_was_left_for_long_goes_home_and_the_newest_stays)
+{
+    init();
+    fill(CLASS_64);
+    size_t before = ap__thread_cache_count(cache, CLASS_64);
+    cr_assert_geq(before, MANY / 3);
+    ap__central_set_epoch(AGE);
+    cr_assert(ap__thread_caches_take_idle(AGE), "too young: there is more to come");
+    cr_assert_eq(ap__thread_cache_count(cache, CLASS_64), before);
+    ap__central_set_epoch(1 + AGE);
+    cr_assert(!ap__thread_caches_take_idle(AGE), "nothing is left to come back for");
+    size_t after = ap__thread_cache_count(cache, CLASS_64);
+    cr_assert_leq(after * ap__size_class[CLASS_64].size, 12 << 10, "%zu blocks stay", after);
+    cr_assert_gt(after, 0);
+    cr_assert_eq(claimed(CLASS_64), after);
+    for (int i = 0; i < MANY; i++) {
+        bool stays = i >= MANY - (int)after;
+        cr_assert_eq(ap__thread_cache_holds(cache, CLASS_64, blocks[i]), stays, "%d", i);
+    }
+}
+
+Test(idle, the_owner_goes_on_as_if_nothing_had_been)
+{
+    init();
+    for (int round = 0; round < 20; round++) {
+        fill(CLASS_64);
+        ap__central_set_epoch(1 + AGE);
+        (void)ap__thread_caches_take_idle(AGE);
+        size_t left = ap__thread_cache_count(cache, CLASS_64);
+        if (round % 2 == 0) { /* allocate first, or free first */
+            for (size_t i = 0; i < left; i++) {
+                cr_assert_eq(take(cache, CLASS_64), blocks[MANY - 1 - i], "the newest first");
+            }
+            for (size_t i = left; i-- > 0;) {
+                give(cache, CLASS_64, blocks[MANY - 1 - i]);
+            }
+        }
+    }
+    ap__thread_cache_empty(cache);
+    cr_assert_eq(claimed(CLASS_64), 0);
+}
+
+Test(idle, a_cache_at_work_is_left_alone)
+{
+    init();
+    fill(CLASS_64);
+    size_t before = ap__thread_cache_count(cache, CLASS_64);
+    ap__thread_cache_claim(cache);
+    cr_assert(ap__thread_caches_take_idle(0), "later perhaps");
+    cr_assert_eq(ap__thread_cache_count(cache, CLASS_64), before);
+    ap__thread_cache_unclaim(cache);
+    cr_assert(!ap__thread_caches_take_idle(0));
+    cr_assert_lt(ap__thread_cache_count(cache, CLASS_64), before);
+}
+
+Test(idle, blocks_freed_without_a_slow_path_are_in_reach_before_they_are_many)
+{
+    init();
+    for (int round = 0; round < 2;
+         round++) { /* in the second one the list is large from the start */
+        fill(CLASS_1K);
+        ap__central_set_epoch(1 + AGE);
+        (void)ap__thread_caches_take_idle(AGE);
+        size_t left = ap__thread_cache_count(cache, CLASS_1K);
+        cr_assert_leq(left * ap__size_class[CLASS_1K].size, 40 << 10, "%zu blocks stay", left);
+    }
+}
+
+/* --- with other threads --- */
+
+static _Atomic(bool) ends;
+
+static void *take_all_the_time(void *unused)
+{
+    while (!atomic_load(&ends)) {
+        (void)ap__thread_caches_take_idle(0);
+    }
+    return unused;
+}
+
+static unsigned next_random(unsigned *seed)
+{
+    *seed = *seed * 1664525 + 1013904223;
+    return *seed >> 16;
+}
+
+/* Swings of random height on two classes; every block says whose it is while it is in use. */
+static void *swing(void *argument)
+{
+    static const unsigned classes[] = {CLASS_64, CLASS_1K};
+    unsigned seed = *(unsigned *)argument;
+    uintptr_t self = seed;
+    uintptr_t *held[MOST];
+    struct ap__thread_cache *own = ap__thread_enter();
+    cr_assert_not_null(own);
+    for (int round = 0; round < ROUNDS; round++) {
+        unsigned size_class = classes[next_random(&seed) % 2];
+        unsigned count = next_random(&seed) % MOST;
+        for (unsigned i = 0; i < count; i++) {
+            held[i] = take(own, size_class);
+            cr_assert_not_null(held[i]);
+            *held[i] = self;
+        }
+        for (unsigned i = 0; i < count; i++) {
+            cr_assert_eq(*held[i], self, "a block has two owners");
+            *held[i] = 0;
+            give(own, size_class, held[i]);
+        }
+    }
+    ap__thread_cache_empty(own);
+    return argument;
+}
+
+Test(idle, owners_at_work_and_who_takes_from_them_share_no_block, .timeout = 300)
+{
+    init();
+    pthread_t taker;
+    pthread_t owners[OWNERS];
+    unsigned seeds[OWNERS];
+    cr_assert_eq(pthread_create(&taker, NULL, take_all_the_time, NULL), 0);
+    for (unsigned i = 0; i < OWNERS; i++) {
+        seeds[i] = i + 1;
+        cr_assert_eq(pthread_create(&owners[i], NULL, swing, &seeds[i]), 0);
+    }
+    for (unsigned i = 0; i < OWNERS; i++) {
+        void *seen;
+        cr_assert_eq(pthread_join(owners[i], &seen), 0);
+        cr_assert_eq(seen, &seeds[i]);
+    }
+    atomic_store(&ends, true);
+    cr_assert_eq(pthread_join(taker, NULL), 0);
+    cr_assert_eq(claimed(CLASS_64), 0);
+    cr_assert_eq(claimed(CLASS_1K), 0);
+}
