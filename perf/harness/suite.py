@@ -89,9 +89,17 @@ SCALING = [
 ]
 
 # Whether memory comes back: what counts is what is resident while nothing happens.
+def _diurnal(name, threads, **options):
+    options = {"threads": threads, "operations": 2_000_000, "idle_s": 30, **options}
+    return Test(f"diurnal_{name}", "diurnal", options, "idle")
+
+
 IDLE = [
-    Test("diurnal_1", "diurnal", {"threads": 1, "operations": 2_000_000, "idle_s": 30}, "idle"),
-    Test("diurnal_8", "diurnal", {"threads": 8, "operations": 2_000_000, "idle_s": 30}, "idle"),
+    _diurnal("1", 1),
+    _diurnal("8", 8),
+    _diurnal("small_1", 1, session_blocks=200),
+    _diurnal("scattered_1", 1, lifetimes="scattered"),
+    _diurnal("scattered_8", 8, lifetimes="scattered"),
     Test("turns", "turns", {"threads": 8, "rounds": 2, "idle_s": 10}, "idle"),
     Test("long_lived", "long_lived", {"operations": 200_000, "idle_s": 30}, "idle"),
 ]

@@ -83,7 +83,7 @@ class Runner(unittest.TestCase):
     def test_idle_is_no_part_of_the_default_groups(self):
         names = {line.split()[0] for line in perf_run("--list").stdout.splitlines()}
         idle = {line.split()[0] for line in perf_run("--list", "--groups", "idle").stdout.splitlines()}
-        self.assertTrue(idle >= {"diurnal_1", "diurnal_8", "turns", "long_lived", "redis_idle"})
+        self.assertTrue(idle >= {"diurnal_1", "diurnal_8", "diurnal_scattered_1", "turns", "long_lived", "redis_idle"})
         self.assertEqual(names & idle, {"allocator"})
 
     def test_a_library_that_cannot_run_a_test_is_a_failure_on_record(self):
@@ -139,8 +139,8 @@ class Runner(unittest.TestCase):
 class Idle(unittest.TestCase):
     """The programs alone, with little to do."""
 
-    LITTLE = (("diurnal", "peak_mib=4", "operations=5000", "cycles=2"),
-              ("diurnal", "peak_mib=4", "operations=5000", "threads=8"),
+    LITTLE = (("diurnal", "peak_mib=4", "operations=5000", "session_blocks=50", "cycles=2"),
+              ("diurnal", "peak_mib=4", "operations=5000", "lifetimes=scattered", "threads=8"),
               ("turns", "set_mib=1", "rounds=1"), ("long_lived", "heap_mib=4", "operations=500"))
 
     @staticmethod
@@ -167,6 +167,11 @@ class Idle(unittest.TestCase):
                 self.assertGreaterEqual(idle[-1] - idle[0], 0.9)
                 self.assertGreaterEqual(figures["idle_1_bytes"], figures["idle_live_bytes"])
                 self.assertLess(figures["idle_live_bytes"], figures["peak_live_bytes"] / 5)
+
+    def test_unknown_words_are_refused(self):
+        done = self.lines("diurnal", "lifetimes=long")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("lifetimes", done.stderr)
 
     def test_same_work_each_time(self):
         for command in self.LITTLE:
