@@ -197,8 +197,9 @@ static void free_small(unsigned size_class, void *p, const char *function)
 
 static void free_large(void *p, const char *function)
 {
+    ap__decay_poll();
     if (AP_LIKELY(ap__large_give(p))) {
-        ap__decay_poll_large();
+        ap__decay_poll_at_once();
     } else if (ap__options.ignore_foreign == 0 || ap__region_contains((uintptr_t)p)) {
         report_no_block(p, function);
     }
@@ -207,10 +208,11 @@ static void free_large(void *p, const char *function)
 static void free_exact(void *p, const char *function)
 {
     struct ap__thread_cache *cache = ap__life_enter();
+    ap__decay_poll();
     if (ap__sampled_contains(p)) {
         ap__sampled_give(p, function);
     } else if (ap__hardened_give(cache, p, function)) {
-        ap__decay_poll_large();
+        ap__decay_poll_at_once();
     } else if (ap__options.ignore_foreign == 0 || ap__region_contains((uintptr_t)p)) {
         report_no_block(p, function);
     }

@@ -23,7 +23,7 @@ static void shift(struct ap__curve *curve, size_t steps)
 size_t ap__curve_advance(struct ap__curve *curve, uint64_t steps, size_t unused_bytes)
 {
     shift(curve, (size_t)ap__min(steps, AP_CURVE_STEPS));
-    curve->added[0] = unused_bytes > curve->left_bytes ? unused_bytes - curve->left_bytes : 0;
+    curve->added[0] += unused_bytes > curve->left_bytes ? unused_bytes - curve->left_bytes : 0;
     curve->left_bytes = unused_bytes;
     size_t may_stay = 0;
     for (size_t i = 0; i < AP_CURVE_STEPS; i++) {

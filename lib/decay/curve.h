@@ -22,7 +22,7 @@ struct ap__curve {
 };
 
 /*
- * Time goes on by `steps` (at least 1); `unused_bytes` is what is unused now. Returns how many bytes may
+ * Time goes on by `steps`; `unused_bytes` is what is unused now. Returns how many bytes may
  * stay unused; more must go, until unused_bytes of the next call or ap__curve_left() is told.
  */
 size_t ap__curve_advance(struct ap__curve *curve, uint64_t steps, size_t unused_bytes);

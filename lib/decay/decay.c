@@ -25,8 +25,7 @@ enum {
     LONG_DIVISOR = 5,     /* how much sooner long spans go */
     LOOKS_PER_DECAY = 16, /* at partly used spans and transfer caches */
     PRESSURE_MS = 50,
-    POLL_EVENTS = 16, /* frees of large objects from one look at the clock to the next */
-    AGE_LEAST = 4,    /* looks at which a span is left alone since it was of use */
+    AGE_LEAST = 4, /* looks at which a span is left alone since it was of use */
 };
 
 /* What a thread that does a step owns: see `stepping`. */
@@ -35,7 +34,8 @@ static struct {
     uint64_t stepped_ms[AP__DIRTY_KINDS];
     uint64_t looked_ms;
     uint64_t relieved_ms;
-    uint64_t now_ms; /* latest time seen: another thread may come with an earlier one */
+    uint64_t now_ms;   /* latest time seen: another thread may come with an earlier one */
+    uint64_t since_ms; /* what is unused has been so since then, at least */
     unsigned looks;
 } state;
 
@@ -47,7 +47,8 @@ static _Atomic(bool) stepping; /* a step is under way */
 static _Atomic(bool) wanted;   /* another one is wanted after it */
 static _Atomic(bool) pending;  /* the next look may find something */
 static _Atomic(bool) is_helped;
-static _Atomic(uint64_t) due_ms; /* for poll(): no step is due before */
+static _Atomic(uint64_t) due_ms;    /* for poll(): no step is due before */
+static _Atomic(uint64_t) polled_ms; /* by any thread, the last time */
 
 void ap__decay_init(uint64_t milliseconds)
 {
@@ -93,7 +94,12 @@ static int64_t step_spans(enum ap__dirty_kind kind, uint64_t now_ms)
     if (steps != 0) {
         struct ap__curve *curve = &state.curves[kind];
         state.stepped_ms[kind] += steps * step_ms;
-        size_t may_stay = ap__curve_advance(curve, steps, unused);
+        uint64_t late = ap__min(steps, (now_ms - state.since_ms) / step_ms);
+        size_t may_stay = ap__curve_advance(curve, steps - late, unused);
+        if (late != 0) {
+            ap__curve_left(curve, unused);
+            may_stay = ap__curve_advance(curve, late, unused);
+        }
         if (unused > may_stay && ap__page_heap_purge(kind, may_stay) == 0) {
             return -1; /* the kernel does not take it: locked pages, say */
         }
@@ -117,12 +123,13 @@ static bool empty_transfer_caches(unsigned size_class)
     return ap__transfer_count(size_class) != 0;
 }
 
-static void look(void)
+static void look(uint64_t periods)
 {
     bool more = false;
     atomic_store_explicit(&pending, false, memory_order_relaxed);
     AP__YIELD_POINT();
-    ap__central_set_epoch(++state.looks);
+    state.looks += (unsigned)ap__min(periods, LOOKS_PER_DECAY);
+    ap__central_set_epoch(state.looks);
     more |= look_above != NULL && look_above(AGE_LEAST);
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         more |= empty_transfer_caches(c);
@@ -139,8 +146,9 @@ static int64_t step_looks(uint64_t now_ms)
     uint64_t period_ms = ap__max(decay_ms / LOOKS_PER_DECAY, 1);
     bool expected = atomic_load_explicit(&pending, memory_order_relaxed);
     if (expected && now_ms - state.looked_ms >= period_ms) {
+        uint64_t quiet_ms = now_ms - ap__max(state.looked_ms, state.since_ms);
         state.looked_ms = now_ms;
-        look();
+        look(ap__max(quiet_ms / period_ms, 1));
         expected = atomic_load_explicit(&pending, memory_order_relaxed);
     }
     return expected ? (int64_t)(state.looked_ms + period_ms - now_ms) : -1;
@@ -189,9 +197,10 @@ static int64_t step(uint64_t now_ms)
     return wait_ms < 0 ? -1 : wait_ms + 1; /* a millisecond that has begun is not over */
 }
 
-static int64_t step_or_all(uint64_t now_ms)
+static int64_t step_or_all(uint64_t now_ms, uint64_t since_ms)
 {
     state.now_ms = ap__max(state.now_ms, now_ms);
+    state.since_ms = ap__min(since_ms, state.now_ms);
     int64_t wait_ms = -1;
     if (decay_ms == 0) {
         (void)give_back_at_once();
@@ -203,6 +212,11 @@ static int64_t step_or_all(uint64_t now_ms)
 }
 
 int64_t ap__decay_step(uint64_t now_ms)
+{
+    return ap__decay_step_since(now_ms, now_ms);
+}
+
+int64_t ap__decay_step_since(uint64_t now_ms, uint64_t since_ms)
 {
     if (decay_ms == AP__DECAY_NEVER) {
         return -1;
@@ -217,7 +231,7 @@ int64_t ap__decay_step(uint64_t now_ms)
         AP__YIELD_POINT();
         atomic_store_explicit(&wanted, false, memory_order_seq_cst);
         AP__YIELD_POINT();
-        wait_ms = step_or_all(now_ms);
+        wait_ms = step_or_all(now_ms, since_ms);
         AP__YIELD_POINT();
         atomic_store_explicit(&stepping, false, memory_order_seq_cst);
         AP__YIELD_POINT();
@@ -232,6 +246,8 @@ void ap__decay_poll(void)
         return;
     }
     uint64_t now_ms = decay_ms == 0 ? 0 : ap__os_now_ms();
+    uint64_t before_ms = atomic_load_explicit(&polled_ms, memory_order_relaxed);
+    atomic_store_explicit(&polled_ms, now_ms, memory_order_relaxed);
     bool presses = ap__heap_limits_pressure() != AP__PRESSURE_NONE;
     if (now_ms < atomic_load_explicit(&due_ms, memory_order_relaxed) && !presses) {
         return;
@@ -241,16 +257,12 @@ void ap__decay_poll(void)
     atomic_store_explicit(&due_ms, decay_ms == 0 ? 0 : now_ms + step_ms, memory_order_relaxed);
     AP__YIELD_POINT();
     ap__decay_expect_work();
-    (void)ap__decay_step(now_ms);
+    (void)ap__decay_step_since(now_ms, before_ms != 0 ? before_ms : now_ms);
 }
 
-void ap__decay_poll_large(void)
+void ap__decay_poll_at_once(void)
 {
-    static _Atomic(unsigned) events;
-    /* relaxed, and no read-modify-write: it need not be exact. */
-    unsigned before = atomic_load_explicit(&events, memory_order_relaxed);
-    atomic_store_explicit(&events, before + 1, memory_order_relaxed);
-    if (before % POLL_EVENTS == 0 || decay_ms == 0) {
+    if (decay_ms == 0) {
         ap__decay_poll();
     }
 }

@@ -36,12 +36,18 @@ void ap__decay_look_also(ap__decay_look *look);
 /* Something has become unused: the next steps look everywhere again. */
 void ap__decay_expect_work(void);
 
-/* On slow paths: does a step if one is due and no helper thread is there to do it. */
+/* The same by one who knows that nothing has become unused since `since_ms`. */
+int64_t ap__decay_step_since(uint64_t now_ms, uint64_t since_ms);
+
+/*
+ * On slow paths, before they leave memory unused: does a step if one is due and no helper thread is there to
+ * do it. What is unused then counts as unused since the last poll, so that a program which has slept gives
+ * all of it back at its first call.
+ */
 void ap__decay_poll(void);
 
-/* The same after the free of a large object, which costs no more than a look at the clock: that is had
- * every few times only, but for a `decay_ms` of 0. */
-void ap__decay_poll_large(void);
+/* After memory was left unused: a step if `decay_ms` is 0. */
+void ap__decay_poll_at_once(void);
 
 /* Whether a helper thread does the steps. */
 void ap__decay_set_helped(bool helped);

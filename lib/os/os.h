@@ -83,7 +83,8 @@ unsigned ap__os_cpu_count(void);
 /* The processor this thread runs on at the moment; a hint, 0 where unknown. */
 unsigned ap__os_current_cpu(void);
 
-/* Microseconds and milliseconds of a clock that only goes forward. No system call, as a rule. */
+/* Microseconds and milliseconds of a clock that only goes forward. No system call, as a rule. The latter is that of
+ * the last timer tick: some milliseconds late, and an eighth of the cost. */
 uint64_t ap__os_now_us(void);
 uint64_t ap__os_now_ms(void);
 

@@ -54,18 +54,23 @@ enum ap__huge_pages ap__os_huge_pages(void)
                                                : AP__HUGE_PAGES_NEVER;
 }
 
-uint64_t ap__os_now_us(void)
+static uint64_t now_us(clockid_t clock)
 {
     int saved_errno = errno;
     struct timespec now = {0, 0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    (void)clock_gettime(clock, &now);
     errno = saved_errno;
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
+uint64_t ap__os_now_us(void)
+{
+    return now_us(CLOCK_MONOTONIC);
+}
+
 uint64_t ap__os_now_ms(void)
 {
-    return ap__os_now_us() / 1000;
+    return now_us(CLOCK_MONOTONIC_COARSE) / 1000;
 }
 
 uint64_t ap__os_seed(void)

@@ -339,6 +339,17 @@ static void alone(void)
     end_threads();
 }
 
+/* It sleeps for long and makes one call: what had been unused meanwhile goes then. */
+static void alone_wakes(void)
+{
+    use_memory_in(1);
+    view_sleep_ms(PROMISED_MS);
+    expect_up("asleep, with nobody to give it back");
+    ap_free(ap_malloc(300000));
+    expect_down_within(is_down, 0, "at the first call");
+    end_threads();
+}
+
 /* A process that does nothing but ask. */
 static bool system_gives_namespaces(void)
 {
@@ -458,6 +469,7 @@ static const struct mode {
     {"at_once", at_once, false},
     {"at_once_alone", at_once_alone, false},
     {"alone", alone, false},
+    {"alone_wakes", alone_wakes, false},
     {"namespace", alone_in_namespace, false},
     {"without_new_threads", without_new_threads, true},
     {"without_madvise_enosys", without_madvise_enosys, true},

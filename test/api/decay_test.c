@@ -80,6 +80,11 @@ Test(decay, a_lone_thread_stays_alone_and_gives_memory_back)
     run("alone", DECAY);
 }
 
+Test(decay, a_lone_thread_that_has_slept_gives_all_back_at_its_first_call)
+{
+    run("alone_wakes", DECAY);
+}
+
 Test(decay, a_lone_thread_may_have_a_user_namespace)
 {
     run("namespace", DECAY);

@@ -109,6 +109,37 @@ Test(decay, memory_that_is_used_in_time_is_not_purged)
     cr_assert_leq(os_faults_count(OS_FAULTS_MADVISE), 100 / 4ul, "it breathes");
 }
 
+/* Memory that became unused just before a program fell asleep, and its first step after that. */
+static void sleep_on_unused_memory(uint64_t known_ms)
+{
+    init(DECAY_MS);
+    ap__central_set_epoch(0);
+    free_spans(2, 50);
+    free_spans(AP_LONG_SPAN_GRANULES, 5);
+    now_ms += 1 + 2 * DECAY_MS;
+    (void)ap__decay_step_since(now_ms, now_ms - known_ms);
+}
+
+Test(decay, what_may_have_become_unused_just_now_stays)
+{
+    sleep_on_unused_memory(0);
+    cr_assert_geq(dirty(), 170u);
+}
+
+Test(decay, what_is_known_to_be_unused_for_long_goes_in_one_step)
+{
+    sleep_on_unused_memory(2 * DECAY_MS);
+    cr_assert_eq(dirty(), 0);
+}
+
+Test(decay, what_is_known_to_be_unused_for_a_while_goes_in_part)
+{
+    sleep_on_unused_memory(DECAY_MS / 2);
+    cr_assert_eq(ap__page_heap_dirty_bytes(AP__DIRTY_LONG), 0);
+    size_t left = ap__page_heap_dirty_bytes(AP__DIRTY_SHORT) / AP_GRANULE;
+    cr_assert(left >= 30 && left <= 80, "%zu", left);
+}
+
 Test(decay, a_thread_whose_clock_was_read_earlier_ends_nothing_early)
 {
     init(DECAY_MS);
