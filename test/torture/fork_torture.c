@@ -6,7 +6,7 @@
  * allocates, has threads and children of its own, and ends; the parent waits with a deadline. One
  * situation per mode; see `modes` at the end.
  *
- *     fork_torture MODE [SECONDS] [SEED]      SECONDS: else those of AP_TEST_SECONDS, or 3
+ *     fork_torture MODE [SECONDS] [SEED]      SECONDS: those of AP_TORTURE_SECONDS, if set
  */
 #include <errno.h>
 #include <pthread.h>
@@ -544,7 +544,11 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    char *arguments[] = {argv[0], argc > 2 ? argv[2] : getenv("AP_TEST_SECONDS"),
+    char *seconds = getenv("AP_TORTURE_SECONDS");
+    char *arguments[] = {argv[0],
+                         seconds != NULL ? seconds
+                         : argc > 2      ? argv[2]
+                                         : NULL,
                          argc > 3 ? argv[3] : NULL, NULL};
     for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof modes[0]; i++) {
         if (strcmp(argv[1], modes[i].name) == 0) {
