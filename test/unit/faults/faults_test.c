@@ -124,10 +124,15 @@ static bool try_trial(struct trial trial)
     return survives(trial.scenario->name, &trial, &result);
 }
 
-/* The first twenty each, then further and further apart: clocks are read hundreds of times. */
-static unsigned long next_n(unsigned long n)
+/* Every one of those that get or return memory, seeds, keys and threads, up to AP_FAULTS_EVERY: of no scenario are
+ * there more, but where each of a thousand blocks is a mapping of its own. Of others, which are made hundreds of
+ * times (clocks are read), the first twenty. From there on further and further apart. */
+static unsigned long next_n(enum os_faults_call call, unsigned long n)
 {
-    return n < EVERY_N_UP_TO ? n + 1 : n + n / 4;
+    const char *text = getenv("AP_FAULTS_EVERY");
+    bool is_named = call <= OS_FAULTS_GETRANDOM || call >= OS_FAULTS_KEY_CREATE;
+    unsigned long every = is_named && text != NULL ? strtoul(text, NULL, 10) : EVERY_N_UP_TO;
+    return n < every ? n + 1 : n + n / 4;
 }
 
 static void fail_each_call(const struct scenario *scenario, bool (*try)(struct trial trial))
@@ -136,7 +141,7 @@ static void fail_each_call(const struct scenario *scenario, bool (*try)(struct t
         for (int goes_on = 0; goes_on <= 1; goes_on++) {
             struct trial trial = {scenario, (enum os_faults_call)call, 1, goes_on != 0};
             while (try(trial)) {
-                trial.n = next_n(trial.n);
+                trial.n = next_n(trial.call, trial.n);
                 cr_assert_lt(trial.n, CALLS_MAX);
             }
         }
