@@ -5,13 +5,12 @@
  * is lost, and the next round gets as much as it should. Method: each round the threads allocate until NULL, each
  * by another function; then each frees what its neighbour has; then all rest while the heap is walked.
  *
- * exhaustion_stress MODE: what there is no more of.
+ * exhaustion_stress MODE [ROUNDS]: what there is no more of, and how often.
  *   limit       bytes, by the option `limit`, which the environment must set to 96M
  *   address     address space, by RLIMIT_AS set while the threads run
  *   data        private memory, by RLIMIT_DATA
  *   mappings    mappings, which the program has used up itself; in odd rounds. With `limit` as above
  *   commit      memory that the system commits itself to: see overcommit.sh
- * AP_EXHAUSTION_ROUNDS is how many rounds; 12 by default.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -245,18 +244,13 @@ static void run_round(const struct consistency_sums *before, bool without_mappin
     }
 }
 
-static unsigned long rounds_wanted(void)
-{
-    const char *text = getenv("AP_EXHAUSTION_ROUNDS");
-    return text != NULL ? strtoul(text, NULL, 10) : ROUNDS;
-}
-
 int main(int argc, char **argv)
 {
-    CHECK(argc == 2, "exhaustion_stress limit|address|data|mappings|commit");
+    CHECK(argc >= 2, "exhaustion_stress limit|address|data|mappings|commit [ROUNDS]");
     static unsigned numbers[THREADS];
     static pthread_t threads[THREADS];
-    rounds = rounds_wanted();
+    rounds = argc > 2 ? strtoul(argv[2], NULL, 10) : ROUNDS;
+    CHECK(rounds != 0, "no rounds");
     (void)pthread_barrier_init(&phase, NULL, THREADS + 1);
     for (unsigned i = 0; i < THREADS; i++) {
         numbers[i] = i;
