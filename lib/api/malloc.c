@@ -8,6 +8,7 @@
 #include "api/malloc.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "api/fast_path.h"
@@ -236,17 +237,41 @@ void ap__free_slow(void *p, const char *function)
     }
 }
 
+/* Nowhere is it noted of which block. */
+static _Atomic(bool) has_kept_block;
+
+void ap__note_kept_block(void)
+{
+    /* relaxed, both: who frees the block has it from the thread that resized it. */
+    atomic_store_explicit(&has_kept_block, true, memory_order_relaxed);
+}
+
+static bool may_be_kept_block(void)
+{
+    return atomic_load_explicit(&has_kept_block, memory_order_relaxed);
+}
+
+/* Whether a block that is exactly as long as it was asked to be was asked for with `size`. An object of 0 bytes at an
+ * alignment that no class has is one byte long. */
+static bool is_exact_size(const void *p, size_t usable_bytes, size_t size)
+{
+    bool is_empty_object = size == 0 && usable_bytes == 1 && ap__large_usable_size(p) != 0;
+    return size == usable_bytes || is_empty_object || may_be_kept_block();
+}
+
 /*
  * Whether the block can have been asked for with `size`. Smaller sizes than the class would serve are
- * right after a realloc() in place, which keeps a block down to half its size.
+ * right after a realloc() in place, which keeps a block down to half its size, or any if there is no memory.
  */
 static bool size_fits(const void *p, struct ap__block block, size_t size)
 {
-    if (ap__is_exact(p)) {
-        return size == block.usable_bytes;
+    if (size > block.usable_bytes) {
+        return false;
     }
-    bool large_enough = size >= block.usable_bytes / 2 || block.size_class == 1;
-    return large_enough && size <= block.usable_bytes;
+    if (ap__is_exact(p)) {
+        return is_exact_size(p, block.usable_bytes, size);
+    }
+    return size >= block.usable_bytes / 2 || block.size_class == 1 || may_be_kept_block();
 }
 
 void ap__free_sized(void *p, size_t size, const char *function)
@@ -262,7 +287,7 @@ void ap__free_sized(void *p, size_t size, const char *function)
 
 void ap__delete_slow(void *p, size_t size, const char *function)
 {
-    if (p != NULL && ap__is_exact(p) && ap__block_at(p, function).usable_bytes != size) {
+    if (p != NULL && ap__is_exact(p) && !size_fits(p, ap__block_at(p, function), size)) {
         ap__misuse(function, p, AP__MISUSE_WRONG_SIZE);
     }
     ap__free_slow(p, function);
@@ -278,7 +303,8 @@ void ap__free_aligned_sized(void *p, size_t alignment, size_t size, const char *
     }
     /* An aligned block may be far larger than its size; only too large a size is surely wrong. */
     size_t usable = ap__block_at(p, function).usable_bytes;
-    if (AP_UNLIKELY(size > usable || (size != usable && ap__is_exact(p)))) {
+    bool fits = size <= usable && (!ap__is_exact(p) || is_exact_size(p, usable, size));
+    if (AP_UNLIKELY(!fits)) {
         ap__misuse(function, p, AP__MISUSE_WRONG_SIZE);
     }
     ap__free_inline(p, function);

@@ -22,6 +22,10 @@ struct ap__block ap__block_at(const void *p, const char *function);
 /* Whether a block is exactly as long as it was asked to be: with `hardened` all are, and sampled ones. */
 bool ap__is_exact(const void *p);
 
+/* A block has been made smaller only in the program's eyes, for want of memory: from now on sizes that are too small
+ * for their block are no misuse, in any thread that hears of the block. */
+void ap__note_kept_block(void);
+
 /* An object of its own, of a size above those of the classes or an alignment that none has. */
 void *ap__take_large(size_t alignment, size_t size, bool zeroed);
 

@@ -63,7 +63,11 @@ static void *shrink(void *p, size_t size, const char *function)
     int saved_errno = errno;
     void *moved = copy_to_new(p, size, size, function);
     errno = saved_errno;
-    return moved != NULL ? moved : p;
+    if (moved == NULL) {
+        ap__note_kept_block();
+        return p;
+    }
+    return moved;
 }
 
 static void *resize_large(void *p, size_t usable_bytes, size_t size, const char *function)

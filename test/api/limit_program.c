@@ -17,7 +17,7 @@
 #include "support/process_view.h"
 
 #define MIB ((size_t)1 << 20)
-enum { BLOCKS_MAX = 1 << 17 };
+enum { BLOCKS_MAX = 1 << 20 };
 
 static unsigned char *blocks[BLOCKS_MAX];
 
@@ -71,6 +71,25 @@ static void hard(void)
             check_and_free(sizes[i], count);
         }
     }
+}
+
+/* limit:64M, and `hardened`, or blocks that are sampled. A shrink never fails; where there is no memory for the
+ * smaller block, the larger one stays, and may be freed by the size that the program asked for. */
+static void shrink(void)
+{
+    unsigned char *large = ap_malloc(20 * MIB);
+    unsigned char *small = ap_malloc(3000);
+    large[0] = 1;
+    small[0] = 2;
+    size_t count = exhaust(100);
+    errno = 0;
+    unsigned char *kept_large = ap_realloc(large, 100);
+    unsigned char *kept_small = ap_realloc(small, 100);
+    expect(kept_large != NULL && kept_small != NULL && errno == 0, "a shrink never fails");
+    expect(kept_large[0] == 1 && kept_small[0] == 2, "contents are kept");
+    ap_free_sized(kept_large, 100);
+    ap_free_sized(kept_small, 100);
+    check_and_free(100, count);
 }
 
 static atomic_int times_told;
@@ -148,6 +167,8 @@ int main(int argc, char **argv)
     expect(argc >= 2, "a mode");
     if (strcmp(argv[1], "hard") == 0) {
         hard();
+    } else if (strcmp(argv[1], "shrink") == 0) {
+        shrink();
     } else if (strcmp(argv[1], "soft") == 0) {
         soft();
     } else {

@@ -402,6 +402,21 @@ Test(hardened, the_size_of_an_aligned_block_is_checked_too)
     }
 }
 
+static void free_empty_objects(const struct misuse *m)
+{
+    for (size_t alignment = 16; alignment <= 2 * MIB; alignment *= 2) {
+        m->e->free_aligned_sized(m->e->aligned_alloc(alignment, 0), alignment, 0);
+        m->e->free_aligned_sized(m->e->aligned_alloc(alignment, 1), alignment, 1);
+    }
+}
+
+Test(hardened, an_empty_block_of_any_alignment_has_the_size_0)
+{
+    FOR_EACH_SET (e) {
+        expect_no_misuse((struct misuse){.e = e, .body = free_empty_objects});
+    }
+}
+
 /* The sized operators delete by their mangled names: (p, size), and (p, size, alignment). */
 void *_Znwm(size_t size);
 void *_ZnwmSt11align_val_t(size_t size, size_t alignment);
