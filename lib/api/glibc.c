@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <malloc.h>
 
+#include "base/bits.h"
 #include "cache/idle.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
@@ -74,16 +75,18 @@ struct ap_mallinfo2 ap__mallinfo2(void)
 {
     struct ap__stats stats;
     ap__stats_collect(&stats);
+    /* Sampled blocks are live, on pages beside the heap. While threads run, a block may be counted twice. */
+    size_t arena = stats.heap.usable_bytes + stats.sampled.live_bytes;
     return (struct ap_mallinfo2){
-        .arena = stats.heap.usable_bytes,
+        .arena = arena,
         .ordblks = stats.heap.free_spans,
         .smblks = stats.cached_blocks,
         .hblks = stats.heap.large_spans,
         .hblkhd = stats.heap.large_bytes,
-        .usmblks = stats.heap.usable_bytes_peak,
+        .usmblks = ap__max(stats.heap.usable_bytes_peak, arena),
         .fsmblks = stats.cached_bytes,
         .uordblks = stats.live_bytes,
-        .fordblks = stats.heap.usable_bytes - stats.live_bytes,
+        .fordblks = arena - ap__min(stats.live_bytes, arena),
         .keepcost = stats.heap.dirty_bytes,
     };
 }

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "apmalloc.h"
 #include "hardened/canary.h"
 #include "hardened/hardened.h"
 #include "os/os.h"
@@ -265,4 +266,18 @@ Test(sampled, errno_stays)
     errno = 1789;
     ap__sampled_give(ap__sampled_take(16, 100, false), "free");
     cr_assert_eq(errno, 1789);
+}
+
+/* They are live and in no span: without a heap, too, no figure is below zero. */
+Test(sampled, blocks_count_in_mallinfo)
+{
+    struct ap_mallinfo2 before = ap_mallinfo2();
+    void *p = ap__sampled_take(16, 4000, false);
+    struct ap_mallinfo2 i = ap_mallinfo2();
+    cr_assert_eq(i.uordblks, before.uordblks + 4000);
+    cr_assert_eq(i.arena, before.arena + 4000);
+    cr_assert_eq(i.fordblks, before.fordblks);
+    cr_assert_geq(i.usmblks, i.arena);
+    ap__sampled_give(p, "free");
+    cr_assert_eq(ap_mallinfo2().arena, before.arena);
 }
