@@ -55,9 +55,14 @@ void ap__pressure_tell(void)
     if (now.function == NULL) {
         return;
     }
-    told = true;
     AP__YIELD_POINT();
     struct ap__page_heap_stats stats;
     ap__page_heap_stats(&stats);
-    now.function(now.context, stats.usable_bytes - stats.free_bytes, ap__heap_limits_soft());
+    size_t used = stats.usable_bytes - stats.free_bytes;
+    size_t limit = ap__heap_limits_soft();
+    /* The mark is as old as the last change of the heap: the limit may have been lifted since. */
+    if (used > limit) {
+        told = true;
+        now.function(now.context, used, limit);
+    }
 }

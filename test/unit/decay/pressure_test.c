@@ -82,3 +82,28 @@ Test(pressure, the_function_may_allocate_inside_every_slow_path)
     cr_assert_gt(calls, 100u, "only %u calls", calls);
     cr_assert_eq(ap_mallinfo2().uordblks, before);
 }
+
+static void count_call(void *context, size_t used_bytes, size_t limit_bytes)
+{
+    (void)context;
+    cr_assert_gt(used_bytes, limit_bytes);
+    calls++;
+}
+
+/* The heap has not changed since: the mark that it is above its limit is still set. */
+Test(pressure, a_limit_that_was_lifted_is_not_told)
+{
+    void *p = ap_malloc(1 << 20);
+    ap__decay_init(0);
+    ap__pressure_set_callback(count_call, NULL);
+    ap__heap_limits_set_soft(1000);
+    ap__heap_limits_note(1 << 20, 0);
+    ap__heap_limits_set_soft(SIZE_MAX);
+    ap__pressure_tell();
+    cr_assert_eq(calls, 0);
+    ap__heap_limits_set_soft(1000);
+    ap__pressure_tell();
+    cr_assert_eq(calls, 1);
+    ap__pressure_set_callback(NULL, NULL);
+    ap_free(p);
+}
