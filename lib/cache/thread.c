@@ -74,9 +74,10 @@ static _Atomic(bool) exit_key_refused;
  * What makes the pointer valid before that: an indirect function of our own, which nobody calls. The loader
  * resolves it when it relocates this library, after its other relocations and before the programs and
  * libraries that are linked to it. In static programs resolvers run before there is any thread-local storage:
- * there, and only there, libc has the weak function.
+ * there, and only there, libc has the weak function. Not where the compiler adds calls of its own to every
+ * function, which cannot run so early.
  */
-#if !defined(AP_THREAD_SANITIZER) && !defined(__SANITIZE_ADDRESS__)
+#if !defined(AP_THREAD_SANITIZER) && !defined(__SANITIZE_ADDRESS__) && !defined(__AFL_COMPILER)
 extern AP_HIDDEN void __libc_setup_tls(void) __attribute__((weak));
 
 static void do_nothing(void)
