@@ -28,6 +28,7 @@ class Allocator:
     name: str
     library: str  # "": the system's own
     version: str
+    options: str = ""  # APMALLOC_CONF
 
 
 def _package_version(package):
@@ -54,13 +55,15 @@ def earlier(build):
 
 
 def parse(text):
-    """NAME=PATH, as a user gives it. ValueError with a message for him."""
-    name, equals, path = text.partition("=")
+    """NAME=PATH[,OPTIONS], as a user gives it. ValueError with a message for him."""
+    name, equals, rest = text.partition("=")
     if not equals or not name:
-        raise ValueError(f"--alloc wants NAME=PATH, not {text}")
+        raise ValueError(f"--alloc wants NAME=PATH[,OPTIONS], not {text}")
+    path, _, options = rest.partition(",")
     if not os.path.isfile(path):
         raise ValueError(f"--alloc {name}: there is no file {path}")
-    return Allocator(name, os.path.abspath(path), os.path.basename(os.path.realpath(path)))
+    version = " ".join(filter(None, (os.path.basename(os.path.realpath(path)), options)))
+    return Allocator(name, os.path.abspath(path), version, options)
 
 
 def rivals():

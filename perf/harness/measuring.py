@@ -34,6 +34,7 @@ def environment(allocator, options=""):
              if name not in ("LD_PRELOAD", "APMALLOC_CONF")}
     if allocator.library:
         clean["LD_PRELOAD"] = allocator.library
+    options = options or allocator.options
     if options:
         clean["APMALLOC_CONF"] = options
     return clean

@@ -288,6 +288,14 @@ class Allocators(unittest.TestCase):
         taken = allocators.parse(f"mine={LIBRARY}")
         self.assertEqual(taken.name, "mine")
         self.assertEqual(os.path.realpath(taken.library), os.path.realpath(LIBRARY))
+        self.assertNotIn("APMALLOC_CONF", measuring.environment(taken))
+
+    def test_an_extra_library_has_its_options(self):
+        taken = allocators.parse(f"mine={LIBRARY},hardened:true,quarantine:0")
+        environment = measuring.environment(taken)
+        self.assertEqual(environment["APMALLOC_CONF"], "hardened:true,quarantine:0")
+        self.assertEqual(os.path.realpath(environment["LD_PRELOAD"]), os.path.realpath(LIBRARY))
+        self.assertIn("hardened:true", taken.version)
 
     def test_what_is_not_installed_is_named_with_its_package(self):
         found, missing = allocators.rivals()
