@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # run_fuzz.sh TARGET CORPUS (libfuzzer | driver): runs the committed inputs, then looks for others for
-# AP_FUZZ_SECONDS (40 with libFuzzer, 3 with the driver). What is found is left in the working directory.
+# AP_FUZZ_SECONDS (40) with libFuzzer, 3 seconds at random with the driver. What is found is left in the working
+# directory.
 set -eu
 UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}
 export UBSAN_OPTIONS
@@ -14,5 +15,5 @@ if [ "$kind" = libfuzzer ]; then
     "$target" -max_total_time="${AP_FUZZ_SECONDS:-40}" -max_len=1500 -len_control=0 -timeout=60 -rss_limit_mb=0 \
         -close_fd_mask=1 -print_final_stats=1 "$work" "$corpus"
 else
-    "$target" -seconds="${AP_FUZZ_SECONDS:-3}" "$corpus"
+    "$target" -seconds=3 "$corpus"
 fi
