@@ -43,7 +43,11 @@ Test(stack_trace, leads_to_the_callers)
     cr_assert_eq(errno, 1789);
     cr_assert_gt(trace.count, 3);
     cr_assert_leq(trace.count, AP__STACK_FRAMES_MAX);
+#ifdef __SANITIZE_ADDRESS__
+    cr_assert_eq(trace.frames[2], in_outer); /* AddressSanitizer's own backtrace() is one, too */
+#else
     cr_assert_eq(trace.frames[1], in_outer);
+#endif
 }
 
 static void write_trace(void *unused)
