@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# doc/awkward_input.md names tests; each of them exists: the file, and in it the Criterion test of that name,
-# or, in plain programs and scripts, the word. Argument: root of this project.
+# doc/awkward_input.md and doc/reliability.md name tests; each of them exists: the file, and in it the Criterion test
+# of that name, or, in plain programs and scripts, the word. Argument: root of this project.
 # shellcheck source=test/build/common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
@@ -29,18 +29,26 @@ exists() {
     fi
 }
 
-# check DOCUMENT: what is wrong with it, a line each.
-check() {
+# missing DOCUMENT: what it names and is not there, a line each.
+missing() {
     local reference
-    rows_without_a_test "$1" | sed 's/^/no test: /'
     references "$1" | while IFS= read -r reference; do
         exists "$reference" || echo "not there: $reference"
     done
 }
 
+# check DOCUMENT: what is wrong with it, a line each.
+check() {
+    rows_without_a_test "$1" | sed 's/^/no test: /'
+    missing "$1"
+}
+
 document=$root/doc/awkward_input.md
 found=$(check "$document")
 [[ -z $found ]] || fail "$found"
+found=$(missing "$root/doc/reliability.md")
+[[ -z $found ]] || fail "$found"
+(($(references "$root/doc/reliability.md" | wc -l) >= 20)) || fail 'too few tests in doc/reliability.md'
 rows=$(grep -c '^| .*`test/' "$document")
 ((rows >= 117)) || fail "only $rows inputs"
 
