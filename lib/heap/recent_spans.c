@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "os/thread_sanitizer.h"
 #include "os/yield.h"
 
 enum { SLOTS_SHIFT = 4, SLOTS = 1 << SLOTS_SHIFT, INDEX_BITS = 32 };
@@ -52,7 +53,11 @@ struct ap__span *ap__recent_spans_take(size_t granules)
     /* acquire: what its last owner wrote to the record; pairs with the release in exchange(). */
     bool taken = atomic_compare_exchange_strong_explicit(slot, &word, EMPTY, memory_order_acquire,
                                                          memory_order_relaxed);
-    return taken ? span_of(word) : NULL;
+    if (!taken) {
+        return NULL;
+    }
+    ap__tsan_find(slot);
+    return span_of(word);
 }
 
 struct ap__span *ap__recent_spans_exchange(struct ap__span *span)
@@ -60,9 +65,13 @@ struct ap__span *ap__recent_spans_exchange(struct ap__span *span)
     if (span->granules > AP_RECENT_GRANULES_MAX) {
         return span;
     }
+    _Atomic(uint64_t) *slot = mine();
     AP__YIELD_POINT();
+    ap__tsan_leave(slot);
     /* release: the record, for who takes the span; acquire: the record of the one that was there. */
-    return span_of(atomic_exchange_explicit(mine(), word_of(span), memory_order_acq_rel));
+    uint64_t before = atomic_exchange_explicit(slot, word_of(span), memory_order_acq_rel);
+    ap__tsan_find(slot);
+    return span_of(before);
 }
 
 struct ap__span *ap__recent_spans_take_any(void)
@@ -74,6 +83,7 @@ struct ap__span *ap__recent_spans_take_any(void)
             /* acquire: as in take(). */
             uint64_t word = atomic_exchange_explicit(&slots[i].word, EMPTY, memory_order_acquire);
             if (word != EMPTY) {
+                ap__tsan_find(&slots[i].word);
                 return span_of(word);
             }
         }
