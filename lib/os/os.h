@@ -50,7 +50,7 @@ bool ap__os_populate(void *address, size_t size_bytes);
 /* Asks for huge pages in a range, or for none. `false`: the kernel does not have them. */
 bool ap__os_advise_huge_pages(void *address, size_t size_bytes, bool wanted);
 
-/* What the system says about transparent huge pages: AP__HUGE_PAGES_*. Reads a file. */
+/* What the system, or whoever started the process, says about transparent huge pages. Reads a file. */
 enum ap__huge_pages { AP__HUGE_PAGES_NEVER, AP__HUGE_PAGES_ADVISED, AP__HUGE_PAGES_ALWAYS };
 enum ap__huge_pages ap__os_huge_pages(void);
 

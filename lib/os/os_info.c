@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -44,8 +45,20 @@ unsigned ap__os_current_cpu(void)
     return cpu < 0 ? 0 : (unsigned)cpu;
 }
 
+/* PR_SET_THP_DISABLE, of whoever has started the process, as a rule. */
+static bool has_no_huge_pages(void)
+{
+    int saved_errno = errno;
+    int disabled = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0);
+    errno = saved_errno;
+    return disabled == 1; /* other bits leave exceptions, of which advice is one */
+}
+
 enum ap__huge_pages ap__os_huge_pages(void)
 {
+    if (has_no_huge_pages()) {
+        return AP__HUGE_PAGES_NEVER;
+    }
     /* The setting in force is in brackets: "always [madvise] never". */
     char text[64];
     (void)ap__os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text);

@@ -9,6 +9,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 TestSuite(contents, .timeout = 120);
@@ -282,6 +283,42 @@ Test(contents, realloc_to_the_usable_size_does_not_move)
             cr_assert(is_filled(p, size < (usable + 1) / 2 ? size : (usable + 1) / 2, 5));
             e->free(p);
         }
+    }
+}
+
+/* Pages of the process that the kernel has had to bring so far. */
+static size_t pages_brought(void)
+{
+    struct rusage usage;
+    cr_assert_eq(getrusage(RUSAGE_SELF, &usage), 0);
+    return (size_t)usage.ru_minflt;
+}
+
+/* A copy would bring a page of the new place for each page of the old one. */
+Test(contents, a_vector_that_grows_to_a_gibibyte_is_not_copied)
+{
+    enum { PAGE = 4096 };
+    const size_t first = (size_t)64 << 20, last = (size_t)1 << 30;
+    for (unsigned set = 0; set < ENTRY_POINT_SETS; set++) {
+        const struct entry_points *e = &entry_points[set];
+        char *vector = e->malloc(first);
+        cr_assert_not_null(vector);
+        for (size_t at = 0; at < first; at += PAGE) {
+            vector[at] = 1;
+        }
+        size_t before = pages_brought();
+        for (size_t size = 2 * first; size <= last; size *= 2) {
+            void *neighbour = e->malloc(first); /* so that it cannot always grow where it is */
+            vector = e->realloc(vector, size);
+            cr_assert_not_null(vector);
+            e->free(neighbour);
+        }
+        cr_assert_leq(pages_brought() - before, first / PAGE / 10, "%zu pages were brought",
+                      pages_brought() - before);
+        for (size_t at = 0; at < first; at += PAGE) {
+            cr_assert_eq(vector[at], 1);
+        }
+        e->free(vector);
     }
 }
 

@@ -244,8 +244,8 @@ static bool is_cache_down(void)
 /* Swings as high as its lists will follow: in the end they hold what the thread has freed. */
 static void *fill_cache(void *unused)
 {
-    enum { ROUNDS = 40, BLOCKS = 1000, SIZES = 8, LEAST_BYTES = 48 };
-    static void *blocks[BLOCKS];
+    enum { ROUNDS = 20, BLOCKS = 1000, SIZES = 8, LEAST_BYTES = 48 };
+    void *blocks[BLOCKS];
     for (unsigned round = 0; round < ROUNDS; round++) {
         for (unsigned size = 0; size < SIZES; size++) {
             for (unsigned i = 0; i < BLOCKS; i++) {
@@ -279,6 +279,27 @@ static void idle_cache(void)
     }
     atomic_store(&may_end, true);
     expect(pthread_join(second, NULL) == 0, "the thread ends");
+}
+
+/* cache_total:4M, transfer_class:0 */
+static void many_caches(void)
+{
+    enum { CACHES = 300, FREE_BYTES = 32 << 10 };
+    static pthread_t all[CACHES];
+    expect(pthread_barrier_init(&barrier, NULL, CACHES + 1) == 0, "a barrier");
+    for (unsigned i = 0; i < CACHES; i++) {
+        expect(pthread_create(&all[i], NULL, fill_cache, NULL) == 0, "a thread");
+    }
+    (void)pthread_barrier_wait(&barrier);
+    size_t most = 4 * MIB + (CACHES + 1) * (size_t)FREE_BYTES;
+    size_t have = cached_bytes();
+    if (have > most || have < 4 * MIB) {
+        fail("%d caches hold %zu bytes, where %zu is the bound", CACHES, have, most);
+    }
+    atomic_store(&may_end, true);
+    for (unsigned i = 0; i < CACHES; i++) {
+        expect(pthread_join(all[i], NULL) == 0, "the thread ends");
+    }
 }
 
 static void at_work(void)
@@ -464,6 +485,7 @@ static const struct mode {
     {"asleep", asleep, false},
     {"at_work", at_work, false},
     {"idle_cache", idle_cache, false},
+    {"many_caches", many_caches, false},
     {"never", never, false},
     {"unhelped", unhelped, false},
     {"at_once", at_once, false},

@@ -57,6 +57,11 @@ Test(decay, an_idle_thread_does_not_keep_what_its_cache_has_grown_to)
     run("idle_cache", DECAY);
 }
 
+Test(decay, many_caches_hold_what_the_bound_says)
+{
+    run("many_caches", "cache_total:4M,transfer_class:0,decay_ms:-1");
+}
+
 Test(decay, memory_stays_with_decay_off)
 {
     run("never", "decay_ms:-1");

@@ -8,6 +8,7 @@
 #include "decay/decay.h"
 
 #include <criterion/criterion.h>
+#include <limits.h>
 #include <string.h>
 
 #include "central/central_free_list.h"
@@ -315,6 +316,32 @@ Test(decay, above_the_soft_limit_nothing_waits_and_the_program_is_told_once)
     more = ap__page_heap_take(60, AP_GRANULE, 0);
     pass(100);
     cr_assert_eq(told.times, 2, "nobody wants to know");
+}
+
+static unsigned least_age_asked_for = UINT_MAX;
+
+static bool look_above(unsigned age_least)
+{
+    least_age_asked_for = age_least < least_age_asked_for ? age_least : least_age_asked_for;
+    return false;
+}
+
+Test(decay, above_the_soft_limit_caches_are_emptied)
+{
+    init(DECAY_MS);
+    ap__decay_look_also(look_above);
+    void *batch[20];
+    cr_assert_eq(ap__central_take(CLASS_64, batch, 20), 20);
+    cr_assert_eq(ap__transfer_give(CLASS_64, batch, 20), 20);
+    ap__heap_limits_set_soft(40 * AP_GRANULE);
+    struct ap__span *used = ap__page_heap_take(50, AP_GRANULE, 0);
+    pass(DECAY_MS / 16 - 10);
+    cr_assert_eq(ap__transfer_count(CLASS_64), 0);
+    cr_assert_eq(least_age_asked_for, 0, "thread caches, too");
+    ap__page_heap_give(used);
+    struct ap__central_stats stats;
+    ap__central_stats(CLASS_64, &stats);
+    cr_assert_eq(stats.spans, 0);
 }
 
 Test(decay, the_hard_limit_refuses_spans_and_purges_what_is_unused)

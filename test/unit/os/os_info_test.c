@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -93,6 +94,14 @@ static void run_on_one_cpu(void *unused)
 Test(os_info, current_cpu_is_the_only_one_allowed)
 {
     expect_success(run_on_one_cpu);
+}
+
+Test(os_info, a_process_that_may_have_no_huge_pages_is_told_so)
+{
+    if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0) {
+        cr_skip_test("this kernel does not let a process do without");
+    }
+    cr_assert_eq(ap__os_huge_pages(), AP__HUGE_PAGES_NEVER);
 }
 
 Test(os_info, seeds_differ)
