@@ -32,7 +32,7 @@ struct ap__thread_cache {
     struct ap__thread_cache *next;
     struct ap__thread_cache *next_vacant; /* under the registry's lock */
     _Atomic(bool) in_use;
-    /* Statistics: one writer, the owner; read by anyone. */
+    /* Statistics: one writer, who has claimed the cache; read by anyone. */
     _Atomic(uint64_t) refills;
     _Atomic(uint64_t) flushes;
     _Atomic(uint64_t) blocks_in;  /* by refills */

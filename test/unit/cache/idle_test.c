@@ -82,6 +82,7 @@ Test(idle, what_was_left_for_long_goes_home_and_the_newest_stays)
     init();
     fill(CLASS_64);
     size_t before = ap__thread_cache_count(cache, CLASS_64);
+    uint64_t out = atomic_load(&cache->blocks_out);
     cr_assert_geq(before, MANY / 3);
     ap__central_set_epoch(AGE);
     cr_assert(ap__thread_caches_take_idle(AGE), "too young: there is more to come");
@@ -92,6 +93,7 @@ Test(idle, what_was_left_for_long_goes_home_and_the_newest_stays)
     cr_assert_leq(after * ap__size_class[CLASS_64].size, 12 << 10, "%zu blocks stay", after);
     cr_assert_gt(after, 0);
     cr_assert_eq(claimed(CLASS_64), after);
+    cr_assert_eq(atomic_load(&cache->blocks_out) - out, before - after);
     for (int i = 0; i < MANY; i++) {
         bool stays = i >= MANY - (int)after;
         cr_assert_eq(ap__thread_cache_holds(cache, CLASS_64, blocks[i]), stays, "%d", i);
