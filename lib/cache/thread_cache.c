@@ -37,7 +37,7 @@ enum {
     POLL_EVENTS = 16,
     FOLD_WHOLE_SIZE = 1024, /* bytes from which a visit gives back a whole list that was not used */
     IN_SIGHT_BYTES = 2048,  /* of the newest blocks, what a fold leaves to the hit path, and */
-    ABOVE_BYTES = 8192,     /* what may come on top of them before it is made anew */
+    ABOVE_BYTES = 16384,    /* what may come on top of them before it is made anew */
     /* Bytes to which blocks pass through the transfer cache. Beyond, one block left there would pin a
      * span of hundreds of KiB, and locks are nothing beside the use of such a block. */
     TRANSFER_SIZE_MAX = 8192,
@@ -98,13 +98,19 @@ static size_t used_of(const struct ap__thread_cache *cache, unsigned size_class)
                     bottom_of(&cache->infos[size_class]));
 }
 
+/* Blocks that may come and go between two changes of a fold. */
+static size_t above_of(const struct ap__size_class *class)
+{
+    return ABOVE_BYTES / class->size + 1;
+}
+
 /* A list whose capacity is not used up is `full` when so much has come that the fold should be higher. */
 static inline void set_full(struct ap__free_list *list, const struct ap__free_list_info *info,
                             const struct ap__size_class *class)
 {
     ap__slot *bottom = bottom_of(info);
     size_t used = (size_t)(ap__free_list_top(list) - bottom);
-    list->full = bottom + ap__min(used + ABOVE_BYTES / class->size + 1, info->capacity);
+    list->full = bottom + ap__min(used + above_of(class), info->capacity);
 }
 
 /* Whether the list can take a block as soon as it is put in order. Only a hint if others may take blocks. */
@@ -137,17 +143,24 @@ static void note_folds(struct ap__thread_cache *cache)
     ap__bell_ring(&ap__heap_bell);
 }
 
-/* When a pop has come to the fold: down to what a visit would give back; when it comes there, wholly. */
-static void unfold_down(struct ap__thread_cache *cache, unsigned size_class)
+/* When a pop has come to the fold: as many blocks as may come on top of it, but not beyond what a visit would give
+ * back: when a pop comes there, that has been of use. */
+static void fold_lower(struct ap__thread_cache *cache, unsigned size_class)
 {
+    struct ap__free_list *list = &cache->lists[size_class];
     struct ap__free_list_info *info = &cache->infos[size_class];
-    unsigned unused = info->unused;
-    bool is_whole = info->hidden == unused || ap__fold_gone(info) != 0;
+    const struct ap__size_class *class = &ap__size_class[size_class];
+    size_t unused = ap__fold_unused(info);
     unfold(cache, size_class);
-    if (unused != 0 && !is_whole) {
+    size_t used = (size_t)(ap__free_list_top(list) - bottom_of(info));
+    size_t hidden = used - ap__min(used, above_of(class));
+    unused = used > unused ? unused : 0;
+    hidden = ap__max(hidden, unused);
+    if (hidden != 0) {
         info->unused = (uint16_t)unused;
-        ap__fold(info, unused, ap__central_epoch());
+        ap__fold(info, hidden, ap__central_epoch());
     }
+    set_full(list, info, class);
 }
 
 /* ------------------------------------------------------------ capacity */
@@ -430,7 +443,7 @@ static AP_NOINLINE void *refill_from_below(struct ap__thread_cache *cache, unsig
     count_event(&cache->refills, 1);
     count_event(&cache->blocks_in, got);
     void *p = stack(list, blocks, got, best_first);
-    if (list->full < ap__free_list_top(list)) {
+    if (cache->infos[size_class].capacity != 0) {
         set_full(list, &cache->infos[size_class], &ap__size_class[size_class]);
     }
     return p;
@@ -439,7 +452,7 @@ static AP_NOINLINE void *refill_from_below(struct ap__thread_cache *cache, unsig
 static void *refill(struct ap__thread_cache *cache, unsigned size_class)
 {
     if (cache->infos[size_class].hidden != 0) {
-        unfold_down(cache, size_class);
+        fold_lower(cache, size_class);
     }
     void *p = pop(&cache->lists[size_class]);
     if (p != NULL) {
