@@ -4,7 +4,7 @@
  *
  * Does: takes what lies below the folds of other threads' lists, once it has lain there for a while. Does
  * not: touch what the hit paths see: those have no synchronisation to take part in. So a thread that
- * sleeps keeps at most what is in sight: some KiB a class, at most what is freed between two folds.
+ * sleeps keeps what is in sight: some KiB of each class it has used.
  *
  * A cache is claimed by its owner for the time of a slow path, and by others for that of a copy.
  * Costs the slow paths a compare-and-swap on a line of their own, and the hit paths nothing.
