@@ -9,8 +9,12 @@
 
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <signal.h>
 
+#include "config/options.h"
 #include "heap/region.h"
+#include "os/os.h"
+#include "support/child.h"
 
 enum { THREADS = 16 };
 
@@ -49,4 +53,21 @@ Test(init, threads_that_come_at_once_get_a_cache_each)
         }
     }
     cr_assert_eq(ap__region_base(), base);
+}
+
+static void write_option(void *unused)
+{
+    (void)unused;
+    ap__options.hardened = 0;
+}
+
+/* Whatever a program overwrites, its checks stay as they were chosen. */
+Test(init, options_cannot_be_written_to_once_the_constructor_has_run)
+{
+    struct child_result result;
+    if (ap__os_page_size() != AP__OPTIONS_PAGE) {
+        cr_skip_test("pages are larger than what the options have to themselves");
+    }
+    child_run(&result, write_option, NULL);
+    cr_assert_eq(result.signal, SIGSEGV);
 }

@@ -316,3 +316,53 @@ Test(os_map, advice_on_huge_pages_leaves_contents_alone_and_may_be_refused)
     cr_assert(!ap__os_advise_huge_pages(p, PAGES * page, true));
     cr_assert(all_bytes_are(p, 7, PAGES * page));
 }
+
+/* Guards the middle one of three pages, and takes the guard away again. */
+static void guard_and_unguard(char *p, enum ap__guard expected)
+{
+    memset(p, 'x', 3 * page);
+    enum ap__guard guard = ap__os_guard(p + page, page);
+    cr_assert_eq(guard, expected);
+    cr_assert_eq(faults(read_byte, p + page), guard != AP__GUARD_NONE);
+    cr_assert_eq(faults(write_byte, p + 2 * page - 1), guard != AP__GUARD_NONE);
+    cr_assert(p[page - 1] == 'x' && p[2 * page] == 'x');
+    os_faults_reset();
+    cr_assert(ap__os_unguard(p + page, page, guard));
+    cr_assert(all_bytes_are(p + page, 0, page));
+    memset(p + page, 'y', page);
+}
+
+Test(os_map, a_guard_is_a_mark_or_else_protection_or_else_none)
+{
+    char *p = ap__os_map(3 * page);
+    cr_assert_not_null(p);
+    enum ap__guard best = ap__os_guard(p, page); /* as the kernel is */
+    cr_assert_neq(best, AP__GUARD_NONE);
+    cr_assert(ap__os_unguard(p, page, best));
+    guard_and_unguard(p, best);
+    os_faults_fail_nth(OS_FAULTS_MADVISE, 1); /* no marks, but memory can be discarded */
+    guard_and_unguard(p, AP__GUARD_PROTECTION);
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    guard_and_unguard(p, AP__GUARD_PROTECTION);
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    guard_and_unguard(p, AP__GUARD_NONE);
+}
+
+Test(os_map, a_guard_that_cannot_be_taken_away_is_said_to_be_there)
+{
+    char *p = ap__os_map(2 * page);
+    cr_assert_not_null(p);
+    enum ap__guard best = ap__os_guard(p, page);
+    os_faults_fail_nth(OS_FAULTS_MADVISE, 1);
+    enum ap__guard protection = ap__os_guard(p + page, page);
+    cr_assert_eq(protection, AP__GUARD_PROTECTION);
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    cr_assert_not(ap__os_unguard(p, page, best));
+    cr_assert_not(ap__os_unguard(p + page, page, protection));
+    cr_assert(ap__os_unguard(p, page, AP__GUARD_NONE));
+    os_faults_reset();
+    cr_assert(faults(read_byte, p));
+    cr_assert(faults(read_byte, p + page));
+}
