@@ -272,6 +272,7 @@ enum {
     STACK_BYTES = 64 << 10,
     PAINT = 0xa5,
     STACK_SLOW = 2 << 10,
+    STACK_HELPER = 3 << 10, /* libc's pthread_create(), and what it allocates */
     STACK_START_UP = 4 << 10,
     STACK_INFORMATION = 6 << 10
 };
@@ -326,6 +327,14 @@ static void small_slow_paths(void)
     }
     for (unsigned i = 0; i < 2000; i += 20) {
         free(scattered[i]);
+    }
+}
+
+/* Enough calls for the helper to be started by one of them. */
+static void start_helper(void)
+{
+    for (size_t size = 16; size <= 1024; size *= 2) {
+        use_chain(size, 2000);
     }
 }
 
@@ -390,6 +399,7 @@ static void run_stack(void)
     (void)fflush(stdout);
     STRESS_CHECK(start_up_depth <= STACK_START_UP);
     join(start(nothing_to_do, NULL, 64 * KIB)); /* a second thread: transfer caches are used */
+    run_stack_of("helper", start_helper, STACK_HELPER);
     run_stack_of("small", small_slow_paths, STACK_SLOW);
     run_stack_of("large", large_slow_paths, STACK_SLOW);
     run_stack_of("trim", trim, STACK_SLOW);
