@@ -92,6 +92,7 @@ void ap__stats_print_text(const struct ap__stats *stats, ap__stats_sink *sink, v
     put_text_line(&printer, "of these contended", stats->locks.contended, "");
     put_text_line(&printer, "large-object table, slots", stats->table.capacity_slots, "");
     put_text_line(&printer, "large-object table, entries", stats->table.live, "");
+    put_text_line(&printer, "large-object table, lost races", stats->table.cas_failures, "");
     put_protection(&printer, stats);
     put(&printer, "      size        live      cached    transfer       slots     spans\n");
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {

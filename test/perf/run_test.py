@@ -110,6 +110,11 @@ class Runner(unittest.TestCase):
             # At most two lock operations a batch and direction; a batch is some blocks at least.
             self.assertLess(row["lock_operations"], row["operations"])
             self.assertGreater(row["lock_operations"], 0)
+            # Each refill and each flush takes a lock; the table of large objects is not in use.
+            self.assertGreater(row["refills"], 0)
+            self.assertGreater(row["flushes"], 0)
+            self.assertLessEqual(max(row["refills"], row["flushes"]), row["lock_operations"])
+            self.assertEqual(row["cas_failures"], 0)
         self.assertGreater(rows["syscalls"][0]["calls"], 0)
 
     def test_wrong_options_end_with_a_message(self):
