@@ -57,6 +57,10 @@
       "where huge pages are not to be had, spans of a class in much use get their memory at once") \
     X(cgroup, BOOL, 1, 0, 1,                                                                       \
       "the limits of the control group lower soft_limit to nine tenths of the room they leave")    \
+    X(cgroup_check_ms, NUMBER, 0, 0, 1000000000,                                                   \
+      "milliseconds after which the helper reads those limits again when it is at work; 0: "       \
+      "never, "                                                                                    \
+      "for programs that may not open files any more")                                             \
     X(cgroup_root, TEXT, "", 0, AP__TEXT_MAX,                                                      \
       "a folder to look for proc/self/cgroup and sys/fs/cgroup in, instead of /")
 

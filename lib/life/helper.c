@@ -25,8 +25,10 @@
 #include <unistd.h>
 
 #include "cache/thread.h"
+#include "config/options.h"
 #include "decay/decay.h"
 #include "heap/page_heap.h"
+#include "life/soft_limit.h"
 #include "os/bell.h"
 #include "os/lock.h"
 #include "os/os.h"
@@ -102,6 +104,17 @@ static bool has_left(void)
     return true;
 }
 
+/* The control group's limits may have changed. Only if the program says that it may open files at any time. */
+static void read_limits_now_and_then(uint64_t now_ms)
+{
+    static uint64_t read_ms; /* the helper's own */
+    uint64_t period_ms = ap__options.cgroup_check_ms;
+    if (period_ms != 0 && now_ms - read_ms >= period_ms) {
+        read_ms = now_ms;
+        ap__soft_limit_update();
+    }
+}
+
 /*
  * Steps until nothing is left to do, twice: once more after others have been told to ring, so that no
  * ring is missed. `false`: the helper shall end.
@@ -109,7 +122,9 @@ static bool has_left(void)
 static bool work(void)
 {
     for (bool listens = false;;) {
-        int64_t wait_ms = ap__decay_step(ap__os_now_ms());
+        uint64_t now_ms = ap__os_now_ms();
+        read_limits_now_and_then(now_ms);
+        int64_t wait_ms = ap__decay_step(now_ms);
         ap__thread_leave(); /* the program's function may have allocated: see decay/pressure.h */
         if (is_stopping()) {
             return false;

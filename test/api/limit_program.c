@@ -7,10 +7,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "entry_points.h"
 #include "expect.h"
@@ -146,6 +148,45 @@ static void write_file(const char *path, const char *text)
     (void)close(file);
 }
 
+static void *allocate_and_wait(void *unused)
+{
+    ap_free(ap_malloc(100));
+    (void)pause();
+    return unused;
+}
+
+static bool has_helper(void)
+{
+    static void *small[1000];
+    for (int i = 0; i < 1000; i++) {
+        small[i] = ap_malloc(1000);
+    }
+    for (int i = 0; i < 1000; i++) {
+        ap_free(small[i]);
+    }
+    return view_helper() != 0;
+}
+
+/* cgroup_root:FOLDER,cgroup_check_ms:20,decay_ms:1000; the folder's limit is far away, until it is lowered. */
+static void lowered(const char *root)
+{
+    char path[512];
+    pthread_t other; /* so that there is a helper */
+    expect(pthread_create(&other, NULL, allocate_and_wait, NULL) == 0, "a thread");
+    expect(view_wait(has_helper, 30000) >= 0, "a helper");
+    ap_set_pressure_callback(tell, &times_told);
+    for (int i = 0; i < 60; i++) {
+        blocks[i] = memset(ap_malloc(MIB), 1, MIB);
+    }
+    for (int i = 0; i < 1000; i++) {
+        expect(!is_told(), "there is room");
+    }
+    (void)snprintf(path, sizeof path, "%s/sys/fs/cgroup/memory.max", root);
+    write_file(path, "50000000\n");
+    expect(view_wait(is_told, 30000) >= 0, "the lower limit is seen");
+    expect(limit_told < 60 * MIB, "which limit");
+}
+
 /* cgroup_root:FOLDER,decay_ms:600000; the folder has files that allow 100 MiB, of which 50 are used. */
 static void group(const char *root)
 {
@@ -173,7 +214,7 @@ int main(int argc, char **argv)
         soft();
     } else {
         expect(argc == 3, "a folder");
-        group(argv[2]);
+        (strcmp(argv[1], "lowered") == 0 ? lowered : group)(argv[2]);
     }
     return 0;
 }
