@@ -141,8 +141,9 @@ void ap_set_pressure_callback(ap_pressure_callback callback, void *context) AP_N
 
 /**
  * Reads again what memory the control group of the process allows, which sets the soft limit (see the
- * options soft_limit and cgroup). The library reads it at start, and later only if option cgroup_check_ms says so, because a program may have
- * forbidden itself to open files since. Opens and reads some small files. Thread-safe.
+ * options soft_limit and cgroup). The library reads it at start, and later only if option
+ * cgroup_check_ms says so, because a program may have forbidden itself to open files since. Opens and
+ * reads some small files. Thread-safe.
  */
 void ap_update_limits(void) AP_NOTHROW_;
 
