@@ -16,6 +16,7 @@
 #include "cache/thread.h"
 #include "central/transfer_cache.h"
 #include "heap/region.h"
+#include "support/hit_paths.h"
 
 enum { CLASS = 4, OTHER_CLASS = AP_CLASS_COUNT - 1, ROUNDS = 30000, MOST = 3000 };
 
@@ -31,26 +32,12 @@ static void init(void)
 
 static void *take(unsigned size_class)
 {
-    struct ap__free_list *list = &cache.lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    void *p = ap__slot_load(top);
-    if (p == NULL) {
-        return ap__thread_cache_refill(&cache, size_class);
-    }
-    ap__free_list_set_top(list, top - 1);
-    return p;
+    return hit_path_take(&cache, size_class);
 }
 
 static void give(unsigned size_class, void *p)
 {
-    struct ap__free_list *list = &cache.lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    if (top == list->full) {
-        ap__thread_cache_overflow(&cache, size_class, p, "free");
-    } else {
-        ap__slot_store(top + 1, p);
-        ap__free_list_set_top(list, top + 1);
-    }
+    hit_path_give(&cache, size_class, p);
 }
 
 /* The picture: order of the pointers, and exactly one NULL up to the top. */

@@ -15,6 +15,7 @@
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "heap/region.h"
+#include "support/hit_paths.h"
 
 enum { CLASS_64 = 4, CLASS_1K = 32, MANY = 900, AGE = 4, OWNERS = 2, ROUNDS = 20000, MOST = 400 };
 
@@ -26,38 +27,6 @@ static void init(void)
     ap__cache_limits_init(4 << 20, 1 << 30);
     ap__transfer_init(1, 0);
     cr_assert_geq(ap__size_class[CLASS_1K].size, 1000);
-}
-
-/* As the hit paths and their slow halves do it. */
-static void *take(struct ap__thread_cache *from, unsigned size_class)
-{
-    struct ap__free_list *list = &from->lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    void *p = ap__slot_load(top);
-    if (p == NULL) {
-        return ap__thread_cache_refill(from, size_class);
-    }
-    ap__free_list_set_top(list, top - 1);
-    return p;
-}
-
-static void give(struct ap__thread_cache *to, unsigned size_class, void *p)
-{
-    struct ap__free_list *list = &to->lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    if (top == list->full) {
-        ap__thread_cache_overflow(to, size_class, p, "free");
-        return;
-    }
-    ap__slot_store(top + 1, p);
-    ap__free_list_set_top(list, top + 1);
-}
-
-static size_t claimed(unsigned size_class)
-{
-    struct ap__central_stats stats;
-    ap__central_stats(size_class, &stats);
-    return stats.claimed;
 }
 
 static void *blocks[MANY];
@@ -76,11 +45,11 @@ static void fill(unsigned size_class)
     cr_assert_not_null(cache);
     wait_epochs(1);
     for (int i = 0; i < MANY; i++) {
-        blocks[i] = take(cache, size_class);
+        blocks[i] = hit_path_take(cache, size_class);
         cr_assert_not_null(blocks[i]);
     }
     for (int i = 0; i < MANY; i++) {
-        give(cache, size_class, blocks[i]);
+        hit_path_give(cache, size_class, blocks[i]);
     }
 }
 
@@ -99,7 +68,7 @@ Test(idle, what_was_left_for_long_goes_home_and_the_newest_stays)
     size_t after = ap__thread_cache_count(cache, CLASS_64);
     cr_assert_leq(after * ap__size_class[CLASS_64].size, 20 << 10, "%zu blocks stay", after);
     cr_assert_gt(after, 0);
-    cr_assert_eq(claimed(CLASS_64), after);
+    cr_assert_eq(blocks_claimed(CLASS_64), after);
     cr_assert_eq(atomic_load(&cache->blocks_out) - out, before - after);
     for (int i = 0; i < MANY; i++) {
         bool stays = i >= MANY - (int)after;
@@ -118,15 +87,16 @@ Test(idle, the_owner_goes_on_as_if_nothing_had_been)
         cr_assert_lt(left, MANY / 2);
         if (round % 2 == 0) { /* allocate first, or free first */
             for (size_t i = 0; i < left; i++) {
-                cr_assert_eq(take(cache, CLASS_64), blocks[MANY - 1 - i], "the newest first");
+                cr_assert_eq(hit_path_take(cache, CLASS_64), blocks[MANY - 1 - i],
+                             "the newest first");
             }
             for (size_t i = left; i-- > 0;) {
-                give(cache, CLASS_64, blocks[MANY - 1 - i]);
+                hit_path_give(cache, CLASS_64, blocks[MANY - 1 - i]);
             }
         }
     }
     ap__thread_cache_empty(cache);
-    cr_assert_eq(claimed(CLASS_64), 0);
+    cr_assert_eq(blocks_claimed(CLASS_64), 0);
 }
 
 Test(idle, a_cache_at_work_is_left_alone)
@@ -186,14 +156,14 @@ static void *swing(void *argument)
         unsigned size_class = classes[next_random(&seed) % 2];
         unsigned count = next_random(&seed) % MOST;
         for (unsigned i = 0; i < count; i++) {
-            held[i] = take(own, size_class);
+            held[i] = hit_path_take(own, size_class);
             cr_assert_not_null(held[i]);
             *held[i] = self;
         }
         for (unsigned i = 0; i < count; i++) {
             cr_assert_eq(*held[i], self, "a block has two owners");
             *held[i] = 0;
-            give(own, size_class, held[i]);
+            hit_path_give(own, size_class, held[i]);
         }
     }
     ap__thread_cache_empty(own);
@@ -218,6 +188,6 @@ Test(idle, owners_at_work_and_who_takes_from_them_share_no_block, .timeout = 300
     }
     atomic_store(&ends, true);
     cr_assert_eq(pthread_join(taker, NULL), 0);
-    cr_assert_eq(claimed(CLASS_64), 0);
-    cr_assert_eq(claimed(CLASS_1K), 0);
+    cr_assert_eq(blocks_claimed(CLASS_64), 0);
+    cr_assert_eq(blocks_claimed(CLASS_1K), 0);
 }

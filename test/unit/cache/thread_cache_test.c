@@ -16,6 +16,7 @@
 #include "heap/region.h"
 #include "meta/meta.h"
 #include "support/heap_check.h"
+#include "support/hit_paths.h"
 #include "support/os_faults.h"
 
 enum { CLASS_64 = 4, CLASS_LARGEST = AP_CLASS_COUNT - 1, MANY = 4000 };
@@ -30,35 +31,14 @@ static void init(size_t thread_bytes_max)
     ap__thread_cache_init(&cache);
 }
 
-/* As the hit path and its slow half do it. */
 static void *take(unsigned size_class)
 {
-    struct ap__free_list *list = &cache.lists[size_class];
-    void *p = ap__slot_load(ap__free_list_top(list));
-    if (p == NULL) {
-        return ap__thread_cache_refill(&cache, size_class);
-    }
-    ap__free_list_set_top(list, ap__free_list_top(list) - 1);
-    return p;
+    return hit_path_take(&cache, size_class);
 }
 
 static void give(unsigned size_class, void *p)
 {
-    struct ap__free_list *list = &cache.lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    if (top == list->full) {
-        ap__thread_cache_overflow(&cache, size_class, p, "free");
-        return;
-    }
-    ap__slot_store(top + 1, p);
-    ap__free_list_set_top(list, top + 1);
-}
-
-static size_t claimed(unsigned size_class)
-{
-    struct ap__central_stats stats;
-    ap__central_stats(size_class, &stats);
-    return stats.claimed;
+    hit_path_give(&cache, size_class, p);
 }
 
 static void check_bounds(void)
@@ -87,8 +67,8 @@ Test(thread_cache, refills_double_up_to_a_batch)
     size_t expected = ap__cache_limits_initial_refill(CLASS_64);
     for (int refill = 0; refill < 6; refill++) {
         cr_assert_not_null(take(CLASS_64));
-        cr_assert_eq(claimed(CLASS_64) - last, expected);
-        last = claimed(CLASS_64);
+        cr_assert_eq(blocks_claimed(CLASS_64) - last, expected);
+        last = blocks_claimed(CLASS_64);
         while (ap__thread_cache_count(&cache, CLASS_64) > 0) {
             cr_assert_not_null(take(CLASS_64));
         }
@@ -122,7 +102,7 @@ Test(thread_cache, overflow_gives_back_the_oldest_and_keeps_the_newest)
     }
     size_t kept = ap__thread_cache_count(&cache, CLASS_64);
     cr_assert_leq(kept, ap__cache_limits_capacity_max(CLASS_64));
-    cr_assert_eq(claimed(CLASS_64), kept);
+    cr_assert_eq(blocks_claimed(CLASS_64), kept);
     for (size_t i = 0; i < kept; i++) {
         cr_assert_eq(take(CLASS_64), blocks[MANY - 1 - i]);
     }
@@ -212,7 +192,7 @@ Test(thread_cache, a_list_that_is_only_pushed_to_does_not_grow_beyond_a_batch)
     cr_assert_leq((size_t)atomic_load(&cache.flushes), MANY / ap__size_class[CLASS_64].batch + 1,
                   "whole batches");
     ap__thread_cache_empty(&cache);
-    cr_assert_eq(claimed(CLASS_64), 0);
+    cr_assert_eq(blocks_claimed(CLASS_64), 0);
 }
 
 Test(thread_cache, blocks_pass_through_the_transfer_cache_once_there_are_two_caches)
@@ -245,7 +225,7 @@ Test(thread_cache, first_blocks_lie_on_lines_of_their_own)
     give(CLASS_16, p);
     ap__thread_cache_empty(&cache);
     ap__central_give(CLASS_16, others + 1, 1, "free");
-    cr_assert_eq(claimed(CLASS_16), 0);
+    cr_assert_eq(blocks_claimed(CLASS_16), 0);
 }
 
 Test(thread_cache, emptying_gives_blocks_arrays_and_grants_back)
@@ -262,7 +242,7 @@ Test(thread_cache, emptying_gives_blocks_arrays_and_grants_back)
     }
     ap__thread_cache_empty(&cache);
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        cr_assert_eq(claimed(c), 0);
+        cr_assert_eq(blocks_claimed(c), 0);
         cr_assert_eq(cache.infos[c].capacity, 0);
     }
     cr_assert_eq(cache.granted_bytes, 0);
@@ -289,7 +269,7 @@ Test(thread_cache, without_memory_for_arrays_blocks_still_come_and_go)
     }
     os_faults_reset();
     ap__thread_cache_empty(&cache);
-    cr_assert_eq(claimed(CLASS_64), 0);
+    cr_assert_eq(blocks_claimed(CLASS_64), 0);
 }
 
 Test(thread_cache, no_memory_at_all_is_null)
