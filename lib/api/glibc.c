@@ -9,10 +9,9 @@
 #include <malloc.h>
 
 #include "base/bits.h"
-#include "cache/idle.h"
 #include "central/central_free_list.h"
-#include "central/transfer_cache.h"
 #include "config/options.h"
+#include "decay/decay.h"
 #include "hardened/hardened.h"
 #include "heap/page_heap.h"
 #include "life/init.h"
@@ -27,23 +26,11 @@ void ap__thread_idle(void)
     }
 }
 
-static void drain_transfer_caches(void)
-{
-    void *blocks[AP_BATCH_MAX];
-    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        unsigned got;
-        while ((got = ap__transfer_drain(c, blocks, AP_BATCH_MAX)) != 0) {
-            ap__central_give(c, blocks, got, "malloc_trim");
-        }
-    }
-}
-
 size_t ap__trim(void)
 {
     (void)ap__hardened_flush(ap__thread_cache_or_null());
     ap__thread_idle();
-    (void)ap__thread_caches_take_idle(0);
-    drain_transfer_caches();
+    ap__decay_empty_caches("malloc_trim");
     size_t purged = 0;
     bool pending = false;
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {

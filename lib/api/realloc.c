@@ -3,8 +3,9 @@
  * realloc.c: stay, grow in place, move pages, or copy.
  *
  * A block stays while the new size fits and is at least half of it: below that the memory is worth a
- * copy. A block that grows beyond a granule becomes a large object. A large object shrinks and grows in place where its neighbour allows; else its pages are moved
- * by the kernel where that is cheaper than copying them.
+ * copy. A block that grows beyond a granule becomes a large object. A large object shrinks and grows in
+ * place where its neighbour allows; else its pages are moved by the kernel where that is cheaper than
+ * copying them.
  */
 #include <errno.h>
 #include <string.h>

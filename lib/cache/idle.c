@@ -40,15 +40,6 @@ static unsigned take_from_lists(struct ap__thread_cache *cache, unsigned age_lea
     return 0;
 }
 
-/* By who has claimed the cache: the owner counts under its claim, too. */
-static void count_flush(struct ap__thread_cache *cache, unsigned blocks)
-{
-    uint64_t flushes = atomic_load_explicit(&cache->flushes, memory_order_relaxed);
-    uint64_t out = atomic_load_explicit(&cache->blocks_out, memory_order_relaxed);
-    atomic_store_explicit(&cache->flushes, flushes + (blocks != 0), memory_order_relaxed);
-    atomic_store_explicit(&cache->blocks_out, out + blocks, memory_order_relaxed);
-}
-
 static unsigned take_batch(struct ap__thread_cache *cache, unsigned age_least, unsigned *size_class,
                            void **blocks, bool *more)
 {
@@ -59,7 +50,9 @@ static unsigned take_batch(struct ap__thread_cache *cache, unsigned age_least, u
     if (atomic_load_explicit(&cache->in_use, memory_order_relaxed)) {
         if (ap__thread_cache_try_claim(cache, AP__CLAIMED_BY_OTHER)) {
             got = take_from_lists(cache, age_least, size_class, blocks, more);
-            count_flush(cache, got);
+            if (got != 0) {
+                ap__thread_cache_count_flush(cache, got);
+            }
             ap__thread_cache_unclaim(cache);
         } else {
             *more = true;

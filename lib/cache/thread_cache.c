@@ -61,6 +61,12 @@ static void count_event(_Atomic(uint64_t) *counter, uint64_t more)
                           memory_order_relaxed);
 }
 
+void ap__thread_cache_count_flush(struct ap__thread_cache *cache, unsigned blocks)
+{
+    count_event(&cache->flushes, 1);
+    count_event(&cache->blocks_out, blocks);
+}
+
 static ap__slot *bottom_of(const struct ap__free_list_info *info)
 {
     return atomic_load_explicit(&info->bottom, memory_order_relaxed);
@@ -121,19 +127,22 @@ static bool has_room(const struct ap__thread_cache *cache, unsigned size_class)
            (used_of(cache, size_class) < info->capacity || ap__fold_gone(info) != 0);
 }
 
-/* Hides all blocks of an unfolded list but the newest few KiB, and `unused` at least. */
-static void fold(struct ap__thread_cache *cache, unsigned size_class, size_t unused)
+/* Hides blocks of an unfolded list, `unused` of which a visit gives back if they are still hidden then. */
+static void hide(struct ap__free_list_info *info, size_t hidden, size_t unused)
 {
-    struct ap__free_list *list = &cache->lists[size_class];
-    struct ap__free_list_info *info = &cache->infos[size_class];
-    const struct ap__size_class *class = &ap__size_class[size_class];
-    size_t used = (size_t)(ap__free_list_top(list) - bottom_of(info));
-    size_t in_sight = IN_SIGHT_BYTES / class->size + 1;
-    size_t hidden = ap__max(used > in_sight ? used - in_sight : 0, unused);
     info->unused = (uint16_t)unused;
     if (hidden != 0) {
         ap__fold(info, hidden, ap__central_epoch());
     }
+}
+
+/* Hides all blocks of an unfolded list but the newest few KiB, and `unused` at least. */
+static void fold(struct ap__thread_cache *cache, unsigned size_class, size_t unused)
+{
+    size_t used = used_of(cache, size_class);
+    size_t in_sight = IN_SIGHT_BYTES / ap__size_class[size_class].size + 1;
+    size_t hidden = ap__max(used > in_sight ? used - in_sight : 0, unused);
+    hide(&cache->infos[size_class], hidden, unused);
 }
 
 /* Others may find blocks to take. */
@@ -152,14 +161,10 @@ static void fold_lower(struct ap__thread_cache *cache, unsigned size_class)
     const struct ap__size_class *class = &ap__size_class[size_class];
     size_t unused = ap__fold_unused(info);
     unfold(cache, size_class);
-    size_t used = (size_t)(ap__free_list_top(list) - bottom_of(info));
+    size_t used = used_of(cache, size_class);
     size_t hidden = used - ap__min(used, above_of(class));
     unused = used > unused ? unused : 0;
-    hidden = ap__max(hidden, unused);
-    if (hidden != 0) {
-        info->unused = (uint16_t)unused;
-        ap__fold(info, hidden, ap__central_epoch());
-    }
+    hide(info, ap__max(hidden, unused), unused);
     set_full(list, info, class);
 }
 
@@ -261,8 +266,7 @@ static void give_back(struct ap__thread_cache *cache, unsigned size_class, void 
     if (kept < count) {
         ap__central_give(size_class, blocks + kept, count - kept, function);
     }
-    count_event(&cache->flushes, 1);
-    count_event(&cache->blocks_out, count);
+    ap__thread_cache_count_flush(cache, count);
 }
 
 /* Takes the oldest `count` blocks off an unfolded list and gives them back. */

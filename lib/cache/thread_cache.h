@@ -64,6 +64,9 @@ void ap__thread_cache_overflow(struct ap__thread_cache *cache, unsigned size_cla
 /* Gives all blocks and grants back, and all arrays beyond a cache line. The cache stays usable. */
 void ap__thread_cache_empty(struct ap__thread_cache *cache);
 
+/* Blocks have gone from the cache to below. By the owner, or whoever else has claimed the cache (idle.h). */
+void ap__thread_cache_count_flush(struct ap__thread_cache *cache, unsigned blocks);
+
 /* Blocks in a list. Any thread; late, never wild. */
 size_t ap__thread_cache_count(const struct ap__thread_cache *cache, unsigned size_class);
 

@@ -3,8 +3,8 @@
  * central_free_list.h: one size class: the spans with free blocks; a batch out, a batch in.
  *
  * Does: claims and releases blocks in the occupancy bitmaps of spans, takes spans from the page heap
- * and gives drained ones back. Recognises what is no block: on the way in every address is checked against its span, and a bit that is already set is a
- * double free.
+ * and gives drained ones back. Recognises what is no block: on the way in every address is checked
+ * against its span, and a bit that is already set is a double free.
  * Does not: touch the blocks' memory, or know threads.
  * Callers: any thread; one lock per class, inside; the page heap's lock is taken under it.
  * Invariants, per class: a span with free slots is on exactly one of the bucket lists; free slots of
@@ -51,10 +51,10 @@ void ap__central_set_epoch(unsigned epoch);
 uint8_t ap__central_epoch(void);
 
 /*
- * Gives the whole free pages inside the partly used spans of a class to the kernel, as far as blocks have come back since the last time: of spans from which no block
- * has been taken for `age_least` to `age_most` epochs, which is drawn for each span, so that not
- * all go at one moment. Returns the bytes; *pending becomes true if some spans are too
- * young. Other threads use the class meanwhile, but not the spans that are at work.
+ * Gives the whole free pages inside the partly used spans of a class to the kernel, as far as blocks
+ * have come back since the last time: of spans from which no block has been taken for `age_least` to
+ * `age_most` epochs, which is drawn for each span, so that not all go at one moment. Returns the bytes;
+ * *pending becomes true if some spans are too young. Other threads use the class meanwhile, but not the spans that are at work.
  */
 size_t ap__central_purge(unsigned size_class, unsigned age_least, unsigned age_most, bool *pending);
 

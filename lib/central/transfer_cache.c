@@ -48,9 +48,6 @@ struct transfer {
     unsigned unused;
 } AP_CACHE_ALIGNED;
 
-/* Its address tells threads apart. */
-static AP_TLS char self;
-
 static struct transfer transfers[AP_TRANSFER_SHARDS_MAX][AP_CLASS_COUNT] = {
     [0 ... LAST_SHARD] = {[0 ... LAST_CLASS] = {.lock = AP_LOCK_INIT(AP__RANK_TRANSFER_CACHE)}}};
 
@@ -132,7 +129,7 @@ static bool open_locked(struct transfer *transfer, unsigned size_class)
 static void adapt_limit_locked(struct transfer *transfer, unsigned size_class)
 {
     unsigned limit = limit_of(transfer);
-    if (transfer->giver != (uintptr_t)&self) {
+    if (transfer->giver != ap__lock_self()) {
         limit = (unsigned)ap__min(2 * (size_t)limit, transfer->capacity);
     } else {
         limit = (unsigned)ap__max(limit / 2, initial_limit(size_class, transfer->capacity));
@@ -175,7 +172,7 @@ unsigned ap__transfer_give(unsigned size_class, void *const *blocks, unsigned co
         memcpy(transfer->blocks + used, blocks, kept * sizeof *blocks);
         AP__YIELD_POINT();
         set_count_locked(transfer, used + kept);
-        transfer->giver = (uintptr_t)&self;
+        transfer->giver = ap__lock_self();
     }
     ap__lock_release(&transfer->lock);
     AP__YIELD_POINT();

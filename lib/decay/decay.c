@@ -154,6 +154,20 @@ static int64_t step_looks(uint64_t now_ms)
     return expected ? (int64_t)(state.looked_ms + period_ms - now_ms) : -1;
 }
 
+void ap__decay_empty_caches(const char *function)
+{
+    void *blocks[AP_BATCH_MAX];
+    if (look_above != NULL) {
+        (void)look_above(0);
+    }
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        unsigned got;
+        while ((got = ap__transfer_drain(c, blocks, AP_BATCH_MAX)) != 0) {
+            ap__central_give(c, blocks, got, function);
+        }
+    }
+}
+
 /* ------------------------------------------------------------ steps */
 
 /* Everything, now. */
@@ -172,26 +186,12 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < 0 || (b >= 0 && b < a) ? b : a;
 }
 
-static void empty_caches(void)
-{
-    void *blocks[AP_BATCH_MAX];
-    if (look_above != NULL) {
-        (void)look_above(0);
-    }
-    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        unsigned got;
-        while ((got = ap__transfer_drain(c, blocks, AP_BATCH_MAX)) != 0) {
-            ap__central_give(c, blocks, got, "free");
-        }
-    }
-}
-
 /* Above the soft limit nothing waits, but not more often than every PRESSURE_MS. */
 static int64_t step_under_pressure(uint64_t now_ms)
 {
     if (now_ms - state.relieved_ms >= PRESSURE_MS) {
         state.relieved_ms = now_ms;
-        empty_caches();
+        ap__decay_empty_caches("free");
         if (give_back_at_once() == 0) {
             return -1; /* until there is more */
         }

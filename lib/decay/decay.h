@@ -46,6 +46,9 @@ int64_t ap__decay_step_since(uint64_t now_ms, uint64_t since_ms);
  */
 void ap__decay_poll(void);
 
+/* What transfer caches hold, and idle threads' caches, goes home now. `function` is for reports. */
+void ap__decay_empty_caches(const char *function);
+
 /* After memory was left unused: a step if `decay_ms` is 0. */
 void ap__decay_poll_at_once(void);
 

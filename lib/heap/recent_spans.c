@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "os/lock.h"
 #include "os/thread_sanitizer.h"
 #include "os/yield.h"
 
@@ -21,13 +22,10 @@ static struct {
     _Atomic(uint64_t) word;
 } AP_CACHE_ALIGNED slots[SLOTS];
 
-/* Its address tells threads apart. */
-static AP_TLS char self;
-
 static _Atomic(uint64_t) *mine(void)
 {
     /* The golden ratio spreads addresses that differ in few bits (Knuth, "Sorting and Searching", 6.4). */
-    uint64_t hash = (uint64_t)(uintptr_t)&self * UINT64_C(0x9E3779B97F4A7C15);
+    uint64_t hash = (uint64_t)ap__lock_self() * UINT64_C(0x9E3779B97F4A7C15);
     return &slots[hash >> (64 - SLOTS_SHIFT)].word;
 }
 

@@ -45,8 +45,7 @@ static void clear(const struct ap__span *span, size_t size_bytes)
 struct ap__span *ap__large_span(const void *p)
 {
     uint32_t record;
-    if (p == NULL || (uintptr_t)p % AP_GRANULE != 0 ||
-        !ap__large_table_find((uintptr_t)p, &record)) {
+    if (!ap__large_table_find((uintptr_t)p, &record)) {
         return NULL;
     }
     struct ap__span *span = ap__span_by_index(record);
@@ -103,11 +102,7 @@ void *ap__large_take_with_room(size_t size_bytes, size_t alignment, size_t room_
 struct ap__span *ap__large_detach(const void *p)
 {
     uint32_t record;
-    if (p == NULL || (uintptr_t)p % AP_GRANULE != 0 ||
-        !ap__large_table_delete((uintptr_t)p, &record)) {
-        return NULL;
-    }
-    return ap__span_by_index(record);
+    return ap__large_table_delete((uintptr_t)p, &record) ? ap__span_by_index(record) : NULL;
 }
 
 bool ap__large_give(void *p)

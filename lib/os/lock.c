@@ -26,7 +26,7 @@ static AP_TLS volatile unsigned at_work;
  * handler can find itself here. */
 static AP_TLS struct ap__lock *volatile in_transition;
 
-static uintptr_t self(void)
+uintptr_t ap__lock_self(void)
 {
     return (uintptr_t)&thread_flags;
 }
@@ -48,7 +48,7 @@ void ap__lock_init(struct ap__lock *lock, enum ap__lock_rank rank)
 bool ap__lock_is_mine(const struct ap__lock *lock)
 {
     /* relaxed: equal only if this thread stored it; see the head comment. */
-    return atomic_load_explicit(&lock->owner, memory_order_relaxed) == self();
+    return atomic_load_explicit(&lock->owner, memory_order_relaxed) == ap__lock_self();
 }
 
 /* relaxed, and no read-modify-write: the mutex orders the writers; readers only add up. */
@@ -91,7 +91,7 @@ void ap__lock_take(struct ap__lock *lock)
     }
     count_taken(lock, contended);
     /* relaxed: for this thread's own eyes. */
-    atomic_store_explicit(&lock->owner, self(), memory_order_relaxed);
+    atomic_store_explicit(&lock->owner, ap__lock_self(), memory_order_relaxed);
     in_transition = interrupted;
     if (AP_DEBUG) {
         thread_flags |= 1u << lock->rank;

@@ -66,6 +66,9 @@ struct ap__lock_stats {
 /* Adds one lock's figures. Any thread; late, never wild. */
 void ap__lock_add_stats(const struct ap__lock *lock, struct ap__lock_stats *sums);
 
+/* This thread, as locks know it: an address that is no other living thread's, the same in a forked child. */
+uintptr_t ap__lock_self(void);
+
 /* Whether this thread holds the lock. */
 bool ap__lock_is_mine(const struct ap__lock *lock);
 
