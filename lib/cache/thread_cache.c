@@ -93,15 +93,29 @@ bool ap__thread_cache_is_shared(void)
 
 /* ------------------------------------------------------------ the fold */
 
-static void unfold(struct ap__thread_cache *cache, unsigned size_class)
-{
-    ap__unfold(&cache->lists[size_class], &cache->infos[size_class]);
-}
-
 static size_t used_of(const struct ap__thread_cache *cache, unsigned size_class)
 {
     return (size_t)(ap__free_list_top(&cache->lists[size_class]) -
                     bottom_of(&cache->infos[size_class]));
+}
+
+/* A signal handler that allocates in the middle of a hit path leaves a list whose top was read before and is stored
+ * after: the hit path cannot see that, and here it would be written beyond the array. */
+static void check_list(const struct ap__thread_cache *cache, unsigned size_class)
+{
+    const struct ap__free_list_info *info = &cache->infos[size_class];
+    if (bottom_of(info) != NULL) {
+        size_t used = used_of(cache, size_class);
+        AP_CHECK(used >= info->hidden && used <= info->room,
+                 "a thread cache has lost its order: a signal handler that had interrupted "
+                 "malloc() or free() called it, or the cache was overwritten");
+    }
+}
+
+static void unfold(struct ap__thread_cache *cache, unsigned size_class)
+{
+    check_list(cache, size_class);
+    ap__unfold(&cache->lists[size_class], &cache->infos[size_class]);
 }
 
 /* Blocks that may come and go between two changes of a fold. */
@@ -455,6 +469,7 @@ static AP_NOINLINE void *refill_from_below(struct ap__thread_cache *cache, unsig
 
 static void *refill(struct ap__thread_cache *cache, unsigned size_class)
 {
+    check_list(cache, size_class);
     if (cache->infos[size_class].hidden != 0) {
         fold_lower(cache, size_class);
     }
@@ -518,6 +533,7 @@ static void overflow(struct ap__thread_cache *cache, unsigned size_class, void *
                      const char *function)
 {
     const struct ap__free_list_info *info = &cache->infos[size_class];
+    check_list(cache, size_class);
     note_slow_event(cache);
     if (!has_room(cache, size_class) && !grow(cache, size_class, most_useful(info, size_class))) {
         if (info->capacity == 0) {

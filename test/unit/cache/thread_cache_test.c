@@ -7,6 +7,7 @@
 #include "cache/thread_cache.h"
 
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 #include "central/transfer_cache.h"
 #include "heap/region.h"
 #include "meta/meta.h"
+#include "support/child.h"
 #include "support/heap_check.h"
 #include "support/hit_paths.h"
 #include "support/os_faults.h"
@@ -282,4 +284,50 @@ Test(thread_cache, no_memory_at_all_is_null)
     os_faults_reset();
     cr_assert_not_null(take(CLASS_64));
     check_bounds();
+}
+
+/* What a hit path does that a signal handler interrupted between its load and its store of `top`. */
+struct stale_top {
+    unsigned blocks; /* in the list, with a fold or without */
+    int top;         /* above the bottom, in words */
+    bool frees;      /* or allocates */
+};
+
+static void go_on_from_a_stale_top(void *argument)
+{
+    const struct stale_top *stale = argument;
+    static void *blocks[MANY];
+    for (unsigned i = 0; i < stale->blocks; i++) {
+        blocks[i] = take(CLASS_64);
+    }
+    for (unsigned i = 0; i < stale->blocks; i++) {
+        give(CLASS_64, blocks[i]);
+    }
+    ap__slot *bottom = atomic_load(&cache.infos[CLASS_64].bottom);
+    ap__free_list_set_top(&cache.lists[CLASS_64], bottom + stale->top);
+    if (stale->frees) {
+        ap__thread_cache_overflow(&cache, CLASS_64, blocks[0], "free");
+    } else {
+        (void)ap__thread_cache_refill(&cache, CLASS_64);
+    }
+}
+
+Test(thread_cache, a_list_left_without_order_is_reported_before_it_is_used)
+{
+    static const struct stale_top stale[] = {
+        {600, 2, false},    {600, 2, true},  /* below the fold */
+        {600, -1, false},   {600, -1, true}, /* below the list */
+        {600, MANY, false}, {600, MANY, true}, {2, -1, false}, {2, MANY, false},
+    };
+    init(4 << 20);
+    for (size_t i = 0; i < sizeof stale / sizeof *stale; i++) {
+        struct child_result result;
+        child_run(&result, go_on_from_a_stale_top, (void *)&stale[i]);
+        cr_assert_eq(result.signal, SIGABRT, "%zu: signal %d, %s", i, result.signal, result.text);
+        const char *end = strchr(result.text, '\n');
+        cr_assert_not_null(
+            strstr(result.text, "a thread cache has lost its order: a signal handler"), "%zu: %s",
+            i, result.text);
+        cr_assert(end != NULL && end[1] == '\0', "%zu: one line: %s", i, result.text);
+    }
 }
