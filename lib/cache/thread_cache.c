@@ -101,15 +101,13 @@ static size_t used_of(const struct ap__thread_cache *cache, unsigned size_class)
 
 /* A signal handler that allocates in the middle of a hit path leaves a list whose top was read before and is stored
  * after: the hit path cannot see that, and here it would be written beyond the array. */
-static void check_list(const struct ap__thread_cache *cache, unsigned size_class)
+static inline void check_list(const struct ap__thread_cache *cache, unsigned size_class)
 {
     const struct ap__free_list_info *info = &cache->infos[size_class];
-    if (bottom_of(info) != NULL) {
-        size_t used = used_of(cache, size_class);
-        AP_CHECK(used >= info->hidden && used <= info->room,
-                 "a thread cache has lost its order: a signal handler that had interrupted "
-                 "malloc() or free() called it, or the cache was overwritten");
-    }
+    /* One comparison for both ends: below the fold the difference is huge. */
+    AP_CHECK(bottom_of(info) == NULL || used_of(cache, size_class) - info->hidden <= info->room,
+             "a thread cache has lost its order: a signal handler that had interrupted malloc() or "
+             "free() called it, or the cache was overwritten");
 }
 
 static void unfold(struct ap__thread_cache *cache, unsigned size_class)
@@ -174,7 +172,7 @@ static void fold_lower(struct ap__thread_cache *cache, unsigned size_class)
     struct ap__free_list_info *info = &cache->infos[size_class];
     const struct ap__size_class *class = &ap__size_class[size_class];
     size_t unused = ap__fold_unused(info);
-    unfold(cache, size_class);
+    ap__unfold(list, info);
     size_t used = used_of(cache, size_class);
     size_t hidden = used - ap__min(used, above_of(class));
     unused = used > unused ? unused : 0;
@@ -290,9 +288,8 @@ static void flush_oldest(struct ap__thread_cache *cache, unsigned size_class, si
     struct ap__free_list *list = &cache->lists[size_class];
     ap__slot *bottom = bottom_of(&cache->infos[size_class]);
     size_t used = (size_t)(ap__free_list_top(list) - bottom);
-    size_t batch = ap__size_class[size_class].batch;
     for (size_t done = 0; done < count;) {
-        size_t n = ap__min(batch, count - done);
+        size_t n = ap__min(AP_BATCH_MAX, count - done);
         /* The words of the list as they lie: their owner is here, and nobody else changes them. */
         give_back(cache, size_class, (void *const *)(const void *)&bottom[1 + done], (unsigned)n,
                   function);
@@ -411,11 +408,15 @@ static unsigned fetch(unsigned size_class, void **blocks, unsigned count, bool i
 static void *stack(struct ap__free_list *list, void *const *blocks, unsigned count, bool best_first)
 {
     ap__slot *top = ap__free_list_top(list);
-    for (unsigned i = 1; i < count; i++) {
-        ap__slot_store(top + i, best_first ? blocks[count - i] : blocks[i - 1]);
-    }
     ap__free_list_set_top(list, top + count - 1);
-    return best_first ? blocks[0] : blocks[count - 1];
+    if (!best_first) {
+        memcpy(top + 1, blocks, (count - 1) * sizeof *blocks);
+        return blocks[count - 1];
+    }
+    for (ap__slot *slot = top + count - 1; slot != top; slot--) {
+        ap__slot_store(slot, *++blocks);
+    }
+    return blocks[1 - (ptrdiff_t)count];
 }
 
 /* How many blocks to ask for: twice as many as last time, up to a batch, and what the list can hold. */

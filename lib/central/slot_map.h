@@ -38,6 +38,37 @@ static inline bool ap__slot_map_is_free(const struct ap__span *span, unsigned sl
     return (span->slots.bitmap[slot / AP_SLOT_WORD_BITS] >> (slot % AP_SLOT_WORD_BITS)) & 1;
 }
 
+/* The lowest `count` bits, of 1 to 64. */
+static inline uint64_t ap__slot_map_ones(unsigned count)
+{
+    return ~UINT64_C(0) >> (AP_SLOT_WORD_BITS - count);
+}
+
+/* Claims up to `most` of the slots of one word, lowest first. Returns how many, the bits that are left in *bits. */
+static inline unsigned ap__slot_map_claim_word(uint64_t *bits, uintptr_t base, size_t size_bytes,
+                                               void **blocks, unsigned most)
+{
+    uint64_t left = *bits;
+    unsigned got = 0;
+    unsigned first = ap__lowest_bit(left);
+    uint64_t run = left >> first;
+    if ((run & (run + 1)) == 0) {
+        /* Side by side, as in a fresh span, or after what was allocated in order has been freed in order. */
+        unsigned length = run + 1 == 0 ? AP_SLOT_WORD_BITS : ap__lowest_bit(run + 1);
+        length = length < most ? length : most;
+        for (uintptr_t p = base + first * size_bytes; got < length; p += size_bytes) {
+            blocks[got++] = (void *)p;
+        }
+        left &= ~(ap__slot_map_ones(length) << first);
+    } else {
+        for (; left != 0 && got < most; left &= left - 1) {
+            blocks[got++] = (void *)(base + ap__lowest_bit(left) * size_bytes);
+        }
+    }
+    *bits = left;
+    return got;
+}
+
 /* Claims up to `count` slots, lowest first, and writes their addresses. Returns how many. */
 static inline unsigned ap__slot_map_claim(struct ap__span *span, size_t size_bytes, void **blocks,
                                           unsigned count)
@@ -48,8 +79,8 @@ static inline unsigned ap__slot_map_claim(struct ap__span *span, size_t size_byt
     while (got < wanted) {
         uint64_t bits = span->slots.bitmap[word];
         uintptr_t base = span->start + (uintptr_t)word * AP_SLOT_WORD_BITS * size_bytes;
-        for (; bits != 0 && got < wanted; bits &= bits - 1) {
-            blocks[got++] = (void *)(base + ap__lowest_bit(bits) * size_bytes);
+        if (bits != 0) {
+            got += ap__slot_map_claim_word(&bits, base, size_bytes, blocks + got, wanted - got);
         }
         span->slots.bitmap[word] = bits;
         word += bits == 0;
@@ -96,6 +127,27 @@ static inline bool ap__slot_map_release(struct ap__slot_release *release, unsign
         return false;
     }
     release->bitmap[word] = bits | bit;
+    release->first_word = word < release->first_word ? word : release->first_word;
+    return true;
+}
+
+/* Frees `count` slots side by side, of 1 to 64. `false`: one of them was free already; nothing has changed. */
+static inline bool ap__slot_map_release_run(struct ap__slot_release *release, unsigned first,
+                                            unsigned count)
+{
+    unsigned word = first / AP_SLOT_WORD_BITS;
+    unsigned shift = first % AP_SLOT_WORD_BITS;
+    uint64_t ones = ap__slot_map_ones(count);
+    uint64_t low = ones << shift;
+    uint64_t high = shift + count > AP_SLOT_WORD_BITS ? ones >> (AP_SLOT_WORD_BITS - shift) : 0;
+    uint64_t *bits = &release->bitmap[word];
+    if (AP_MISUSED((bits[0] & low) != 0 || (high != 0 && (bits[1] & high) != 0))) {
+        return false;
+    }
+    bits[0] |= low;
+    if (high != 0) {
+        bits[1] |= high;
+    }
     release->first_word = word < release->first_word ? word : release->first_word;
     return true;
 }

@@ -2,14 +2,17 @@
 /*
  * central_free_list_test.c: the spans of a class, a batch out, a batch in.
  * Goal: blocks are distinct, fullest spans first, drained spans return, wrong addresses are reported,
- * partial batches when memory runs out, free pages inside spans go back. Method: direct calls on a fresh heap; fatal ones in a child.
+ * partial batches when memory runs out, free pages inside spans go back. Method: direct calls on a fresh heap;
+ * fatal ones in a child; random orders, whose seed is printed.
  */
 #include "central/central_free_list.h"
 
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "heap/page_heap.h"
 #include "support/child.h"
@@ -214,4 +217,87 @@ Test(central_free_list, what_is_no_claimed_block_is_reported)
     expect_report((struct misuse){{other, NULL}, 1}, other,
                   "double free, or a pointer that was never allocated");
     ap__central_give(CLASS_64, blocks, 4, "free"); /* the lists here are unharmed */
+}
+
+/* Turns pieces of 1 to 80 blocks round, or mixes them. */
+static void disorder(void **blocks, unsigned count, unsigned *seed)
+{
+    for (unsigned first = 0; first < count;) {
+        unsigned length = 1 + (unsigned)rand_r(seed) % 80;
+        unsigned end = first + length < count ? first + length : count;
+        bool mixes = (rand_r(seed) & 48) == 0;
+        bool turns = (rand_r(seed) & 16) != 0;
+        for (unsigned i = 0; mixes && first + i < end; i++) {
+            unsigned other = first + (unsigned)rand_r(seed) % (end - first);
+            void *block = blocks[first + i];
+            blocks[first + i] = blocks[other];
+            blocks[other] = block;
+        }
+        for (unsigned low = first, high = end; turns && low + 1 < high; low++) {
+            void *block = blocks[low];
+            blocks[low] = blocks[--high];
+            blocks[high] = block;
+        }
+        first = end;
+    }
+}
+
+Test(central_free_list, blocks_side_by_side_go_back_in_any_order)
+{
+    enum { BLOCKS = 3000 };
+    static void *blocks[BLOCKS];
+    unsigned seed = (unsigned)time(NULL);
+    fprintf(stderr, "# central_free_list: seed %u\n", seed);
+    init();
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        size_t fit = ((size_t)4 << 20) / ap__size_class[c].size;
+        unsigned count = fit < BLOCKS ? (unsigned)fit : BLOCKS;
+        take_all(c, blocks, count);
+        disorder(blocks, count, &seed);
+        for (unsigned done = 0; done < count;) {
+            unsigned n = 1 + (unsigned)rand_r(&seed) % AP_BATCH_MAX;
+            n = n < count - done ? n : count - done;
+            ap__central_check_slots(c, blocks + done, n, "free");
+            ap__central_give(c, blocks + done, n, "free");
+            done += n;
+            cr_assert_eq(stats(c).claimed, count - done);
+        }
+        cr_assert_eq(stats(c).spans, 0);
+    }
+    heap_check();
+}
+
+struct wrong_run {
+    void *blocks[AP_BATCH_MAX];
+};
+
+static void give_wrong_run(void *run)
+{
+    ap__central_give(CLASS_64, ((struct wrong_run *)run)->blocks, AP_BATCH_MAX, "free");
+}
+
+Test(central_free_list, the_one_wrong_block_of_a_run_is_the_one_that_is_reported)
+{
+    init();
+    void *blocks[2 * AP_BATCH_MAX];
+    take_all(CLASS_64, blocks, 2 * AP_BATCH_MAX);
+    for (unsigned at = 0; at < AP_BATCH_MAX; at += 7) {
+        void *wrong = blocks[40 + at];
+        ap__central_give(CLASS_64, &wrong, 1, "free");
+        for (int down = 0; down <= 1; down++) {
+            struct wrong_run run;
+            for (unsigned i = 0; i < AP_BATCH_MAX; i++) {
+                run.blocks[i] = blocks[40 + (down ? AP_BATCH_MAX - 1 - i : i)];
+            }
+            struct child_result result;
+            child_run(&result, give_wrong_run, &run);
+            char expected[200];
+            snprintf(expected, sizeof expected, "apmalloc: free(%p): double free\n", wrong);
+            cr_assert_eq(result.signal, SIGABRT);
+            cr_assert_str_eq(result.text, expected);
+        }
+        void *again;
+        take_all(CLASS_64, &again, 1);
+        cr_assert_eq(again, wrong, "the lowest that is free");
+    }
 }

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * slot_map_test.c: one span's occupancy bitmap.
- * Goal: slots are claimed lowest first, each once, and a release of a free slot is refused. Method: all
- * numbers of slots that a class has, claimed in pieces.
+ * Goal: slots are claimed lowest first, each once, and a release of a free slot is refused, singly and in runs.
+ * Method: all numbers of slots that a class has, claimed in pieces; random runs beside a reference. Seeds are printed.
  */
 #include "central/slot_map.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 static uint64_t bitmap[AP_SLOTS_MAX / 64];
 
@@ -91,4 +95,85 @@ Test(slot_map, releasing_a_free_slot_is_refused_and_changes_nothing)
     cr_assert(release(&span, 0));
     cr_assert(!release(&span, 0));
     cr_assert_eq(span.slots.free_slots, 100);
+}
+
+/* What the functions must do, a slot at a time. */
+struct reference {
+    bool is_free[AP_SLOTS_MAX];
+    unsigned free_slots;
+};
+
+static void check_against(const struct reference *reference, const struct ap__span *span,
+                          unsigned slots)
+{
+    unsigned lowest = slots;
+    for (unsigned slot = slots; slot-- > 0;) {
+        cr_assert_eq(ap__slot_map_is_free(span, slot), reference->is_free[slot], "slot %u", slot);
+        lowest = reference->is_free[slot] ? slot : lowest;
+    }
+    cr_assert_eq(span->slots.free_slots, reference->free_slots);
+    cr_assert(lowest == slots || span->slots.first_word <= lowest / AP_SLOT_WORD_BITS);
+}
+
+static void release_some(struct reference *reference, struct ap__span *span, unsigned slots,
+                         unsigned *seed)
+{
+    unsigned first = (unsigned)rand_r(seed) % slots;
+    unsigned most = slots - first < AP_SLOT_WORD_BITS ? slots - first : AP_SLOT_WORD_BITS;
+    unsigned count = 1 + (unsigned)rand_r(seed) % most;
+    bool all_claimed = true;
+    for (unsigned i = 0; i < count; i++) {
+        all_claimed &= !reference->is_free[first + i];
+    }
+    struct ap__slot_release release = ap__slot_map_release_begin(span);
+    cr_assert_eq(ap__slot_map_release_run(&release, first, count), all_claimed, "%u, %u", first,
+                 count);
+    ap__slot_map_release_end(span, &release, all_claimed ? count : 0);
+    for (unsigned i = 0; all_claimed && i < count; i++) {
+        reference->is_free[first + i] = true;
+        reference->free_slots++;
+    }
+}
+
+static void claim_some(struct reference *reference, struct ap__span *span, unsigned slots,
+                       unsigned *seed)
+{
+    void *blocks[AP_BATCH_MAX];
+    unsigned wanted = 1 + (unsigned)rand_r(seed) % AP_BATCH_MAX;
+    unsigned got = ap__slot_map_claim(span, 48, blocks, wanted);
+    unsigned found = 0;
+    for (unsigned slot = 0; slot < slots && found < wanted; slot++) {
+        if (reference->is_free[slot]) {
+            cr_assert_eq((uintptr_t)blocks[found], span->start + slot * 48);
+            reference->is_free[slot] = false;
+            reference->free_slots--;
+            found++;
+        }
+    }
+    cr_assert_eq(got, found);
+}
+
+Test(slot_map, runs_are_claimed_and_released_as_their_slots_would_be)
+{
+    static struct reference reference;
+    unsigned seed = (unsigned)time(NULL);
+    fprintf(stderr, "# slot_map: seed %u\n", seed);
+    static const unsigned sizes[] = {1, 2, 63, 64, 65, 128, 300, 1365, AP_SLOTS_MAX};
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unsigned slots = sizes[i];
+        struct ap__span span = filled(slots);
+        memset(&reference, true, sizeof reference);
+        reference.free_slots = slots;
+        for (int round = 0; round < 2000; round++) {
+            if (rand_r(&seed) & 64) {
+                claim_some(&reference, &span, slots, &seed);
+            } else {
+                release_some(&reference, &span, slots, &seed);
+            }
+            if (round % 16 == 0) {
+                check_against(&reference, &span, slots);
+            }
+        }
+        check_against(&reference, &span, slots);
+    }
 }
