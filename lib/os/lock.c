@@ -81,14 +81,14 @@ void ap__lock_take(struct ap__lock *lock)
     AP__YIELD_POINT();
     at_work++;
     struct ap__lock *interrupted = in_transition;
-    in_transition = lock;
-    bool contended = pthread_mutex_trylock(&lock->mutex) != 0;
-    if (contended) {
-        if (interrupted == lock) {
-            ap__reentered();
-        }
-        pthread_mutex_lock(&lock->mutex);
+    if (AP_UNLIKELY(interrupted == lock)) {
+        ap__reentered();
     }
+    in_transition = lock;
+    /* relaxed: only a figure. Not pthread_mutex_trylock(), which would say it exactly: its jump table lies
+     * on a page of libc that many programs do not touch otherwise, and with it come fifteen more. */
+    bool contended = atomic_load_explicit(&lock->owner, memory_order_relaxed) != 0;
+    pthread_mutex_lock(&lock->mutex);
     count_taken(lock, contended);
     /* relaxed: for this thread's own eyes. */
     atomic_store_explicit(&lock->owner, ap__lock_self(), memory_order_relaxed);
@@ -124,6 +124,7 @@ bool ap__lock_is_at_work(void)
 void ap__lock_none_held_in_child(void)
 {
     at_work = 0;
+    in_transition = NULL;
 }
 
 void ap__lock_reset_in_child(struct ap__lock *lock)

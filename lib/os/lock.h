@@ -42,7 +42,7 @@ struct ap__lock {
     _Atomic(uintptr_t) owner;
     /* Statistics: written by the owner; read by any, maybe late. */
     _Atomic(uint64_t) taken;
-    _Atomic(uint32_t) contended; /* of these, how often another thread had it */
+    _Atomic(uint32_t) contended; /* of these, how often another thread was seen to have it */
     /* How often the owner took it beyond the first time; only in the fork window. Owner only. */
     uint16_t recursion;
     uint8_t rank; /* enum ap__lock_rank, constant; debug builds only */

@@ -29,12 +29,16 @@ unsigned ap__os_cpu_count(void)
 {
     int saved_errno = errno;
     cpu_set_t set;
-    unsigned count = 1;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    unsigned count = 0;
+    CPU_ZERO(&set);
+    /* Every program does this when it starts. libc's function for it lies on a page that nothing else here needs, and
+     * the kernel maps sixteen when one is touched: 64 KiB more resident than by the bare call. */
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof set, &set);
+    if (bytes > 0) {
         count = (unsigned)CPU_COUNT(&set);
     }
     errno = saved_errno;
-    return count;
+    return count != 0 ? count : 1;
 }
 
 unsigned ap__os_current_cpu(void)

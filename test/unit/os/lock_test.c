@@ -247,3 +247,28 @@ Test(lock, a_child_can_use_locks_its_own_thread_held_at_fork)
     cr_assert_eq(result.signal, 0, "%s", result.text);
     cr_assert_eq(result.status, 0);
 }
+
+Test(lock, counts_how_often_it_was_taken_and_that_others_had_it, .timeout = 60)
+{
+    struct ap__lock_stats before = {0};
+    struct ap__lock_stats after = {0};
+    ap__lock_add_stats(&low, &before);
+    for (int i = 0; i < 100; i++) {
+        ap__lock_take(&low);
+        ap__lock_release(&low);
+    }
+    ap__lock_add_stats(&low, &after);
+    cr_assert_eq(after.taken - before.taken, 100);
+    cr_assert_eq(after.contended, before.contended, "nobody else was there");
+    /* A thread that waits cannot be told from one that is about to: so until one has been. */
+    while (after.contended == before.contended) {
+        pthread_t thread;
+        ap__lock_take(&low);
+        cr_assert_eq(pthread_create(&thread, NULL, enter_later, NULL), 0);
+        usleep(1000);
+        ap__lock_release(&low);
+        cr_assert_eq(pthread_join(thread, NULL), 0);
+        after = (struct ap__lock_stats){0};
+        ap__lock_add_stats(&low, &after);
+    }
+}
