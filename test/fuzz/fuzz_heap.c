@@ -836,7 +836,8 @@ static void run_in_child(struct fuzz_reader *in, const char *first_option)
     compose_conf(conf, first_option, in);
     int input = memory_file(in->at, (size_t)(in->end - in->at)), output = memory_file("", 0);
     pid_t child = start_child(conf, input, output);
-    FUZZ_CHECK(waitpid(child, &status, 0) == child);
+    /* The fuzzer's own timer interrupts. */
+    FUZZ_CHECK(TEMP_FAILURE_RETRY(waitpid(child, &status, 0)) == child);
     if (status != 0) {
         (void)fprintf(stderr, "with APMALLOC_CONF='%s' status %#x:\n", conf, (unsigned)status);
         show(output);
