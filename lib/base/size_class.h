@@ -74,6 +74,17 @@ static inline unsigned ap__class_of_size(size_t size)
     return 1 + AP_LINEAR_CLASSES + doubling * AP_CLASSES_PER_DOUBLING + step;
 }
 
+/* The same by the tables as far as they go. Whether a size is linear is a branch that mixed sizes mispredict: it was
+ * a quarter of the time of aligned allocation. */
+static inline unsigned ap__class_by_table(size_t size)
+{
+    if (AP_LIKELY(size <= AP_FINE_SIZE_MAX)) {
+        return ap__class_by_16[(size + 15) >> AP_FINE_SHIFT];
+    }
+    return size <= AP_COARSE_SIZE_MAX ? ap__class_by_128[(size + 127) >> AP_COARSE_SHIFT]
+                                      : ap__class_of_size(size);
+}
+
 /* Which block of its span an offset in bytes lies in. Exact for offsets inside a span. */
 static inline unsigned ap__slot_of_offset(const struct ap__size_class *info, size_t offset)
 {
@@ -100,7 +111,7 @@ static inline unsigned ap__class_of_aligned(size_t alignment, size_t size)
         return 0;
     }
     size_t rounded = ap__align_up(ap__max(size, alignment), alignment);
-    return rounded <= AP_SMALL_SIZE_MAX ? ap__class_of_size(rounded) : 0;
+    return rounded <= AP_SMALL_SIZE_MAX ? ap__class_by_table(rounded) : 0;
 }
 
 #endif

@@ -30,6 +30,9 @@ Test(size_class, the_tables_of_the_hit_path_agree_with_the_arithmetic)
     for (size_t size = AP_FINE_SIZE_MAX + 1; size <= AP_COARSE_SIZE_MAX; size++) {
         cr_assert_eq(ap__class_by_128[(size + 127) >> AP_COARSE_SHIFT], ap__class_of_size(size));
     }
+    for (size_t size = 0; size <= AP_SMALL_SIZE_MAX; size++) {
+        cr_assert_eq(ap__class_by_table(size), ap__class_of_size(size));
+    }
 }
 
 Test(size_class, sizes_rise_are_multiples_of_16_and_waste_an_eighth_at_most)
