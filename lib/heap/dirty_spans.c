@@ -46,12 +46,9 @@ void ap__dirty_list_remove(struct ap__dirty_list *lists, struct ap__span *span)
 
 size_t ap__dirty_piece(size_t first, size_t most, size_t *begin, size_t *end)
 {
-    while (ap__region_is_clean(*end - 1)) {
-        (*end)--;
-    }
-    size_t start = *end;
+    *end = ap__region_dirty_end(first, *end);
     size_t found = 0;
-    for (; start > first && *end - start < most; start--) {
+    for (size_t start = *end; start > first && *end - start < most; start--) {
         bool is_dirty = !ap__region_is_clean(start - 1);
         found += is_dirty;
         *begin = is_dirty ? start - 1 : *begin;
@@ -63,11 +60,8 @@ size_t ap__dirty_discard(const struct ap__span *span, size_t most)
 {
     size_t first = ap__region_granule_of(span->start);
     size_t discarded = 0;
-    for (size_t end = first + span->granules; end > first && discarded < most;) {
-        if (ap__region_is_clean(end - 1)) {
-            end--;
-            continue;
-        }
+    size_t end = first + span->granules;
+    while (discarded < most && (end = ap__region_dirty_end(first, end)) > first) {
         size_t run = 1;
         while (end - run > first && discarded + run < most && !ap__region_is_clean(end - run - 1)) {
             run++;

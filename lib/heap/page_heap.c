@@ -127,14 +127,42 @@ static struct ap__span *new_span_locked(size_t first, size_t granules)
     return span;
 }
 
-/*
- * Cuts a span that is on no list down to [skip, skip + granules) of itself; what lies before and
- * behind goes back as free spans. `false`: no memory for the records; nothing has changed.
- */
-static bool trim_locked(struct ap__span *span, size_t skip, size_t granules)
+enum piece { HEAD, MIDDLE, TAIL, PIECES };
+
+/* Where a span is to be cut: what is wanted is the middle. The outer pieces may be empty. */
+struct cut {
+    size_t granules[PIECES];
+    size_t dirty[PIECES];
+};
+
+/* The longest piece has those of `dirty_granules` that the others have not: a free span may be as long as the heap, and
+ * what is cut off it is short. */
+static struct cut make_cut(const struct ap__span *span, size_t skip, size_t granules,
+                           size_t dirty_granules)
+{
+    struct cut cut = {.granules = {skip, granules, span->granules - skip - granules}};
+    enum piece longest = skip > granules ? HEAD : MIDDLE;
+    longest = cut.granules[TAIL] > cut.granules[longest] ? TAIL : longest;
+    size_t first = first_granule_of(span);
+    cut.dirty[longest] = dirty_granules;
+    for (enum piece piece = HEAD; piece < PIECES; piece++) {
+        if (piece != longest) {
+            cut.dirty[piece] = ap__region_count_dirty(first, cut.granules[piece]);
+            cut.dirty[longest] -= cut.dirty[piece];
+        }
+        first += cut.granules[piece];
+    }
+    return cut;
+}
+
+/* Cuts a span that is on no list down to its middle; the outer pieces go back as free spans. `false`: no memory for the
+ * records; nothing has changed. */
+static bool trim_locked(struct ap__span *span, const struct cut *cut)
 {
     size_t first = first_granule_of(span);
-    size_t behind = span->granules - skip - granules;
+    size_t skip = cut->granules[HEAD];
+    size_t granules = cut->granules[MIDDLE];
+    size_t behind = cut->granules[TAIL];
     struct ap__span *head = NULL;
     struct ap__span *tail = NULL;
     if (skip != 0 && (head = new_span_locked(first, skip)) == NULL) {
@@ -149,10 +177,10 @@ static bool trim_locked(struct ap__span *span, size_t skip, size_t granules)
     span->start = ap__region_address_of(first + skip);
     span->granules = granules;
     if (head != NULL) {
-        insert_free_locked(head, ap__region_count_dirty(first, skip));
+        insert_free_locked(head, cut->dirty[HEAD]);
     }
     if (tail != NULL) {
-        insert_free_locked(tail, ap__region_count_dirty(first + skip + granules, behind));
+        insert_free_locked(tail, cut->dirty[TAIL]);
     }
     return true;
 }
@@ -173,7 +201,9 @@ static struct ap__span *take_fit_locked(size_t granules, size_t alignment)
     }
     remove_free_locked(span);
     size_t dirty_granules = span->tree.dirty_granules;
-    if (!trim_locked(span, skip_to_alignment(span->start, alignment), granules)) {
+    size_t skip = skip_to_alignment(span->start, alignment);
+    const struct cut cut = make_cut(span, skip, granules, dirty_granules);
+    if (!trim_locked(span, &cut)) {
         insert_free_locked(span, dirty_granules);
         return NULL;
     }
@@ -474,7 +504,8 @@ bool ap__page_heap_extend(struct ap__span *span, size_t granules)
     if (fits) {
         remove_free_locked(after);
         size_t dirty_granules = after->tree.dirty_granules;
-        fits = trim_locked(after, 0, more);
+        const struct cut cut = make_cut(after, 0, more, dirty_granules);
+        fits = trim_locked(after, &cut);
         if (fits) {
             ap__span_record_give(after);
             span->granules = granules;
@@ -552,7 +583,11 @@ static struct ap__span *take_dirty_locked(struct ap__dirty_list *list, size_t mo
     remove_free_locked(span);
     *dirty_granules = span->tree.dirty_granules;
     size_t found = ap__dirty_piece(first, most, &begin, &end);
-    if (trim_locked(span, begin - first, end - begin)) {
+    const struct cut cut = {
+        .granules = {begin - first, end - begin, first + span->granules - end},
+        .dirty = {*dirty_granules - found, found, 0},
+    };
+    if (trim_locked(span, &cut)) {
         *dirty_granules = found;
     }
     span->state = AP__SPAN_PURGING;

@@ -226,6 +226,14 @@ void ap__region_set_clean(size_t first, size_t granules, bool clean)
     memset(clean_map() + first, clean, granules);
 }
 
+size_t ap__region_dirty_end(size_t first, size_t end)
+{
+    const uint8_t *map = clean_map();
+    /* A free span may be as long as the heap, and clean but for a few granules. */
+    const uint8_t *last = memrchr(map + first, 0, end - first);
+    return last == NULL ? first : (size_t)(last - map) + 1;
+}
+
 size_t ap__region_count_dirty(size_t first, size_t granules)
 {
     size_t dirty = 0;

@@ -138,5 +138,7 @@ void ap__region_set_span_ends(size_t first, size_t granules, struct ap__span *sp
 bool ap__region_is_clean(size_t granule);
 void ap__region_set_clean(size_t first, size_t granules, bool clean);
 size_t ap__region_count_dirty(size_t first, size_t granules);
+/* Behind the last granule of [first, end) that is not clean; `first` if all are. */
+size_t ap__region_dirty_end(size_t first, size_t end);
 
 #endif

@@ -75,6 +75,25 @@ Test(region, maps_hold_what_was_written_for_every_granule)
     cr_assert_eq(ap__region_class_of(0), 0, "the maps themselves are no blocks");
 }
 
+Test(region, the_last_dirty_granule_is_found_wherever_it_lies)
+{
+    cr_assert(ap__region_init(256 * MIB));
+    size_t count = ap__region_granules_left();
+    size_t first = ap__region_grow(count);
+    size_t end = first + count;
+    cr_assert_eq(ap__region_dirty_end(first, end), first, "all are clean");
+    cr_assert_eq(ap__region_dirty_end(first, first), first, "none at all");
+    for (size_t i = first; i < end; i++) {
+        ap__region_set_clean(i, 1, false);
+        cr_assert_eq(ap__region_dirty_end(first, end), i + 1);
+        cr_assert_eq(ap__region_dirty_end(first, i), first, "those behind the end do not count");
+        cr_assert_eq(ap__region_dirty_end(i, end), i + 1);
+        ap__region_set_clean(i, 1, true);
+    }
+    ap__region_set_clean(first, count, false);
+    cr_assert_eq(ap__region_dirty_end(first, end), end);
+}
+
 Test(region, a_refused_reservation_is_halved)
 {
     os_faults_fail_nth(OS_FAULTS_MMAP, 1);
