@@ -105,9 +105,10 @@ static inline void check_list(const struct ap__thread_cache *cache, unsigned siz
 {
     const struct ap__free_list_info *info = &cache->infos[size_class];
     /* One comparison for both ends: below the fold the difference is huge. */
-    AP_CHECK(bottom_of(info) == NULL || used_of(cache, size_class) - info->hidden <= info->room,
-             "a thread cache has lost its order: a signal handler that had interrupted malloc() or "
-             "free() called it, or the cache was overwritten");
+    if (AP_UNLIKELY(bottom_of(info) != NULL &&
+                    used_of(cache, size_class) - info->hidden > info->room)) {
+        ap__cache_damaged();
+    }
 }
 
 static void unfold(struct ap__thread_cache *cache, unsigned size_class)

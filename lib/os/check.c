@@ -5,6 +5,7 @@
 #include "os/check.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/format.h"
 #include "os/os.h"
@@ -25,10 +26,22 @@ void ap__check_failed(const char *text, const char *file, int line)
     abort();
 }
 
+AP_NORETURN static void say_and_abort(const char *text)
+{
+    ap__os_write_stderr(text, strlen(text));
+    abort();
+}
+
 void ap__reentered(void)
 {
-    static const char text[] = "apmalloc: called by a signal handler that had interrupted the "
-                               "allocator: no malloc() is safe there\n";
-    ap__os_write_stderr(text, sizeof text - 1);
-    abort();
+    say_and_abort(
+        "apmalloc: called by a signal handler that had interrupted the allocator: no malloc() "
+        "is safe there\n");
+}
+
+void ap__cache_damaged(void)
+{
+    say_and_abort(
+        "apmalloc: a thread cache is damaged: a signal handler called the allocator that it had "
+        "interrupted, or something wrote over the cache\n");
 }

@@ -23,6 +23,9 @@ AP_NORETURN AP_COLD void ap__check_failed(const char *text, const char *file, in
 /* A signal handler has interrupted the allocator and called it again: says so and aborts. */
 AP_NORETURN AP_COLD void ap__reentered(void);
 
+/* A thread cache is not as its thread left it: says what may have done that, and aborts. */
+AP_NORETURN AP_COLD void ap__cache_damaged(void);
+
 #define AP_CHECK(condition, text)                                                                  \
     do {                                                                                           \
         if (AP_UNLIKELY(!(condition))) {                                                           \

@@ -326,7 +326,7 @@ Test(thread_cache, a_list_left_without_order_is_reported_before_it_is_used)
         cr_assert_eq(result.signal, SIGABRT, "%zu: signal %d, %s", i, result.signal, result.text);
         const char *end = strchr(result.text, '\n');
         cr_assert_not_null(
-            strstr(result.text, "a thread cache has lost its order: a signal handler"), "%zu: %s",
+            strstr(result.text, "apmalloc: a thread cache is damaged: a signal handler"), "%zu: %s",
             i, result.text);
         cr_assert(end != NULL && end[1] == '\0', "%zu: one line: %s", i, result.text);
     }

@@ -90,3 +90,20 @@ Test(check, assertions_abort_in_debug_builds_only)
         cr_assert_eq(result.length, 0);
     }
 }
+
+static void find_a_damaged_cache(void *unused)
+{
+    (void)unused;
+    ap__cache_damaged();
+}
+
+Test(check, a_damaged_cache_is_one_line_and_the_end)
+{
+    struct child_result result;
+    child_run(&result, find_a_damaged_cache, NULL);
+    cr_assert_eq(result.signal, SIGABRT);
+    cr_assert_str_eq(
+        result.text,
+        "apmalloc: a thread cache is damaged: a signal handler called the allocator that "
+        "it had interrupted, or something wrote over the cache\n");
+}
