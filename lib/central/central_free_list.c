@@ -482,6 +482,24 @@ bool ap__central_is_slot(unsigned size_class, const void *p)
     return span != NULL && find_slot(span, &ap__size_class[size_class], p, &slot);
 }
 
+/*
+ * Which slot of its span begins at `p`. `false`: none. *span: the one that the last `p` lay in, or NULL; most lie in the
+ * same. Of spans of one granule no record is read: whoever has the class' lock writes to these.
+ */
+static inline bool find_slot_anywhere(unsigned size_class, const struct ap__size_class *info,
+                                      const void *p, const struct ap__span **span, unsigned *slot)
+{
+    size_t granule = ap__region_granule_of((uintptr_t)p);
+    if (info->span_granules == 1 && AP_LIKELY(granule < ap__region_limit_granules())) {
+        return ap__region_class_of(granule) == size_class &&
+               ap__slot_starts_at(info, (uintptr_t)p % AP_GRANULE, slot);
+    }
+    if (*span == NULL || !is_in(*span, p)) {
+        *span = span_of_class(size_class, p);
+    }
+    return *span != NULL && find_slot(*span, info, p, slot);
+}
+
 void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned count,
                              const char *function)
 {
@@ -489,10 +507,7 @@ void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned 
     const struct ap__span *span = NULL;
     for (unsigned i = 0; AP_CHECKS && i < count;) {
         unsigned slot;
-        if (span == NULL || !is_in(span, blocks[i])) {
-            span = span_of_class(size_class, blocks[i]);
-        }
-        if (AP_MISUSED(span == NULL || !find_slot(span, info, blocks[i], &slot))) {
+        if (AP_MISUSED(!find_slot_anywhere(size_class, info, blocks[i], &span, &slot))) {
             ap__misuse(function, blocks[i], why_no_slot(size_class, blocks[i]));
         }
         i += find_run(info, blocks + i, count - i, slot).count;
