@@ -409,15 +409,16 @@ static unsigned fetch(unsigned size_class, void **blocks, unsigned count, bool i
 static void *stack(struct ap__free_list *list, void *const *blocks, unsigned count, bool best_first)
 {
     ap__slot *top = ap__free_list_top(list);
+    void *best = blocks[best_first ? 0 : count - 1];
     ap__free_list_set_top(list, top + count - 1);
-    if (!best_first) {
+    if (best_first) {
+        for (ap__slot *slot = top + count - 1; slot != top; slot--) {
+            ap__slot_store(slot, *++blocks);
+        }
+    } else {
         memcpy(top + 1, blocks, (count - 1) * sizeof *blocks);
-        return blocks[count - 1];
     }
-    for (ap__slot *slot = top + count - 1; slot != top; slot--) {
-        ap__slot_store(slot, *++blocks);
-    }
-    return blocks[1 - (ptrdiff_t)count];
+    return best;
 }
 
 /* How many blocks to ask for: twice as many as last time, up to a batch, and what the list can hold. */
