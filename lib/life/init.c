@@ -24,6 +24,7 @@
 #include "life/fork.h"
 #include "life/helper.h"
 #include "life/soft_limit.h"
+#include "meta/meta.h"
 #include "os/lock.h"
 #include "os/os.h"
 #include "os/yield.h"
@@ -82,6 +83,7 @@ static void refuse_protection(void)
 static void init_locked(void)
 {
     environment_read = ap__options_read_environment();
+    ap__meta_set_heap(ap__options.reserve);
     apply_limits();
     apply_protection();
     ap__large_table_set_secret(ap__os_seed());

@@ -30,11 +30,11 @@ _Static_assert(AP_CACHE_LINE == 1 << PIECE_SHIFT_MIN, "pieces are aligned to cac
 #define MAPPING_BYTES_MIN ((size_t)64 << 10)
 #define MAPPING_BYTES_MAX ((size_t)1 << 20)
 
-/* Address space for records: more than the records of a full region need (a 64th of it). Under a limit
- * on address space, the same part of the limit. */
+/* Address space for records: more than the records of a full region need. Under a limit on address space, the same
+ * part of the limit. */
+#define RESERVE_DIVISOR 64
 #define RESERVE_BYTES_MAX ((size_t)16 << 30)
 #define RESERVE_BYTES_MIN ((size_t)512 << 10)
-#define RESERVE_LIMIT_DIVISOR 64
 
 struct free_piece {
     struct free_piece *next;
@@ -50,6 +50,7 @@ static size_t mapped_bytes;
 static char *reserved;        /* what is left of the reservation */
 static size_t reserved_bytes; /* of it */
 static bool reservation_tried;
+static size_t reservation_most = RESERVE_BYTES_MAX;
 
 struct ap__lock *ap__meta_lock(void)
 {
@@ -68,12 +69,18 @@ size_t ap__meta_size(size_t size_bytes)
     return (size_t)1 << piece_shift(size_bytes);
 }
 
+void ap__meta_set_heap(size_t heap_bytes)
+{
+    size_t most = ap__min(heap_bytes / RESERVE_DIVISOR, RESERVE_BYTES_MAX);
+    ap__lock_take(&lock);
+    reservation_most = ap__max(most, RESERVE_BYTES_MIN);
+    ap__lock_release(&lock);
+}
+
 static void reserve_locked(void)
 {
     reservation_tried = true;
-    size_t limit = ap__os_address_space_limit();
-    size_t most = limit == SIZE_MAX ? RESERVE_BYTES_MAX
-                                    : ap__min(limit / RESERVE_LIMIT_DIVISOR, RESERVE_BYTES_MAX);
+    size_t most = ap__min(ap__os_address_space_limit() / RESERVE_DIVISOR, reservation_most);
     for (size_t bytes = ap__align_down(most, ap__os_page_size());
          bytes >= RESERVE_BYTES_MIN && reserved == NULL; bytes /= 2) {
         reserved = ap__os_reserve(bytes);

@@ -16,6 +16,10 @@
 
 #include "base/compiler.h"
 
+/* How large the heap may become for which records are kept: so much address space is reserved for them. Before the
+ * first piece is taken; else for a heap of a TiB. */
+void ap__meta_set_heap(size_t heap_bytes);
+
 /*
  * At least `size_bytes` (at most AP_META_SIZE_MAX) zero bytes, aligned to a cache line, NULL if the
  * kernel has no memory. ap__meta_size() says how many bytes they really are.

@@ -199,6 +199,23 @@ Test(meta, a_refused_reservation_is_halved)
     cr_assert_gt(ap__meta_reserved_bytes(), (size_t)1 << 32);
 }
 
+Test(meta, what_is_reserved_fits_the_heap)
+{
+    ap__meta_set_heap((size_t)64 << 20);
+    cr_assert_not_null(ap__meta_take(64));
+    cr_assert_lt(ap__meta_reserved_bytes(), (size_t)1 << 20);
+    for (int i = 0; i < 20; i++) {
+        cr_assert_not_null(ap__meta_take(AP_META_SIZE_MAX), "beyond it, each is a mapping of its own");
+    }
+}
+
+Test(meta, a_heap_larger_than_any_has_records_as_for_a_tebibyte)
+{
+    ap__meta_set_heap(SIZE_MAX);
+    cr_assert_not_null(ap__meta_take(64));
+    cr_assert_leq(ap__meta_reserved_bytes(), (size_t)16 << 30);
+}
+
 Test(meta, what_is_reserved_serves_when_new_mappings_are_refused)
 {
     cr_assert_not_null(ap__meta_take(64));
