@@ -26,15 +26,24 @@ static const struct mount {
     {"/sys/fs/cgroup/unified", 2},
 };
 
-/* How a version calls its files, and what in memory.stat can be dropped in a group and all below. */
+enum { DROPPABLE = 3 };
+
+/* How a version calls its files, and what in memory.stat can be dropped in a group and all below. Shared memory
+ * is not on the lists of files, and version 1 counts what the kernel itself has elsewhere. */
 static const struct names {
     const char *limit;
     const char *high; /* NULL: version 1 has only a wish (soft_limit), which slows nobody down */
     const char *used;
-    const char *droppable;
+    const char *droppable[DROPPABLE];
 } names_of[] = {
-    [1] = {"/memory.limit_in_bytes", NULL, "/memory.usage_in_bytes", "total_inactive_file "},
-    [2] = {"/memory.max", "/memory.high", "/memory.current", "inactive_file "},
+    [1] = {"/memory.limit_in_bytes",
+           NULL,
+           "/memory.usage_in_bytes",
+           {"total_inactive_file ", "total_active_file "}},
+    [2] = {"/memory.max",
+           "/memory.high",
+           "/memory.current",
+           {"inactive_file ", "active_file ", "slab_reclaimable "}},
 };
 
 /* A folder and the name of a file in it. */
@@ -79,21 +88,31 @@ static bool read_bytes(struct path *path, const char *name, size_t *bytes)
     return true;
 }
 
-/* Bytes of page cache that the kernel would drop before it refuses memory. */
-static size_t droppable_bytes(struct path *path, const char *key)
+/* The bytes that a line of memory.stat gives, if it is of those that can be dropped. */
+static size_t droppable_in(const char *line, const struct names *names)
+{
+    for (unsigned i = 0; i < DROPPABLE && names->droppable[i] != NULL; i++) {
+        size_t length = strlen(names->droppable[i]);
+        if (strncmp(line, names->droppable[i], length) == 0) {
+            size_t bytes = parse_bytes(line + length);
+            return bytes == SIZE_MAX ? 0 : bytes;
+        }
+    }
+    return 0;
+}
+
+/* Bytes of page cache, and of the kernel's other caches, that it would drop before it refuses memory. */
+static size_t droppable_bytes(struct path *path, const struct names *names)
 {
     struct ap__lines lines;
     const char *line;
-    size_t bytes = SIZE_MAX;
-    size_t key_length = strlen(key);
+    size_t bytes = 0;
     ap__lines_open(&lines, file_in(path, "/memory.stat"));
-    while (bytes == SIZE_MAX && (line = ap__lines_next(&lines)) != NULL) {
-        if (strncmp(line, key, key_length) == 0) {
-            bytes = parse_bytes(line + key_length);
-        }
+    while ((line = ap__lines_next(&lines)) != NULL) {
+        bytes += droppable_in(line, names);
     }
     ap__lines_close(&lines);
-    return bytes == SIZE_MAX ? 0 : bytes;
+    return bytes;
 }
 
 static size_t used_bytes(struct path *path, const struct names *names)
@@ -102,7 +121,7 @@ static size_t used_bytes(struct path *path, const struct names *names)
     if (!read_bytes(path, names->used, &used) || used == SIZE_MAX) {
         return 0;
     }
-    size_t droppable = droppable_bytes(path, names->droppable);
+    size_t droppable = droppable_bytes(path, names);
     return used > droppable ? used - droppable : 0;
 }
 

@@ -25,8 +25,8 @@ struct ap__cgroup {
 /*
  * Bytes; SIZE_MAX for none. The limits are the lowest of the group and its ancestors. An ancestor
  * with a higher limit may still be nearer to it, because of what else runs in it: `room_bytes` and
- * `used_bytes` are of the group that has the least room left. Page cache that the kernel can drop
- * (inactive_file) counts as room, not as used.
+ * `used_bytes` are of the group that has the least room left. Page cache, and other
+ * caches that the kernel drops before it refuses memory, count as room, not as used (as in MemAvailable).
  */
 struct ap__cgroup_memory {
     size_t limit_bytes; /* beyond it the kernel ends processes */

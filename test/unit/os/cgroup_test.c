@@ -271,6 +271,23 @@ Test(cgroup, page_cache_that_can_be_dropped_is_room)
     cr_assert_eq(read_found().used_bytes, 60 * MIB);
 }
 
+/* A group that has read many files is full of pages that the kernel drops before it refuses anything. */
+Test(cgroup, page_cache_in_use_and_caches_of_the_kernel_can_be_dropped)
+{
+    put_process("0::/g\n");
+    file_tree_put(GROUPS "/g/memory.max", "%zu\n", 100 * MIB);
+    file_tree_put(GROUPS "/g/memory.current", "%zu\n", 99 * MIB);
+    file_tree_put(GROUPS "/g/memory.stat",
+                  "anon 1\nfile %zu\nshmem %zu\ninactive_anon 7\nactive_anon 8\ninactive_file %zu\n"
+                  "active_file %zu\nslab_reclaimable %zu\nslab_unreclaimable 9\nslab 10\n",
+                  90 * MIB, 20 * MIB, 10 * MIB, 60 * MIB, 4 * MIB);
+    cr_assert_eq(read_found().used_bytes, 25 * MIB);
+    cr_assert_eq(read_found().room_bytes, 75 * MIB);
+    file_tree_put(GROUPS "/g/memory.stat", "active_file 18446744073709551615\ninactive_file %zu\n",
+                  4 * MIB);
+    cr_assert_eq(read_found().used_bytes, 95 * MIB, "nonsense counts as none");
+}
+
 Test(cgroup, page_cache_counts_where_its_group_does)
 {
     put_process("0::/a/b\n");
@@ -288,9 +305,11 @@ Test(cgroup, version_1_counts_the_page_cache_of_all_groups_below)
     put_process("4:memory:/g\n");
     file_tree_put(GROUPS "/memory/g/memory.limit_in_bytes", "%zu\n", 64 * MIB);
     file_tree_put(GROUPS "/memory/g/memory.usage_in_bytes", "%zu\n", 32 * MIB);
-    file_tree_put(GROUPS "/memory/g/memory.stat", "inactive_file %zu\ntotal_inactive_file %zu\n",
-                  1 * MIB, 10 * MIB);
-    cr_assert_eq(read_found().used_bytes, 22 * MIB);
+    file_tree_put(GROUPS "/memory/g/memory.stat",
+                  "inactive_file %zu\nactive_file %zu\n"
+                  "total_inactive_file %zu\ntotal_active_file %zu\n",
+                  1 * MIB, 2 * MIB, 10 * MIB, 5 * MIB);
+    cr_assert_eq(read_found().used_bytes, 17 * MIB);
 }
 
 Test(cgroup, page_cache_is_found_behind_much_else)
