@@ -25,6 +25,10 @@ enum {
 #define MIDDLING_SIZE ((size_t)2 << 10)
 #define BIG_SIZE ((size_t)8 << 10)
 #define GRANT_STEP ((size_t)64 << 10)
+/* Under pressure caches are small, not gone: without any, each call takes locks, eight times the time in a program
+ * that allocates a lot, and a control group may be full for as long as the process lives. */
+#define PRESSED_THREAD_DIVISOR 8
+#define PRESSED_HEAP_DIVISOR 16 /* the part of what the heap has in use */
 
 static size_t thread_max;
 static size_t total_max;
@@ -36,16 +40,30 @@ void ap__cache_limits_init(size_t thread_bytes_max, size_t total_bytes_max)
     total_max = total_bytes_max;
 }
 
+struct bounds {
+    size_t thread_bytes, total_bytes;
+};
+
+static struct bounds bounds_now(void)
+{
+    if (AP_LIKELY(ap__heap_limits_pressure() == AP__PRESSURE_NONE)) {
+        return (struct bounds){thread_max, total_max};
+    }
+    return (struct bounds){thread_max / PRESSED_THREAD_DIVISOR,
+                           ap__min(total_max, ap__heap_limits_used() / PRESSED_HEAP_DIVISOR)};
+}
+
 size_t ap__cache_limits_grant(size_t granted_bytes, size_t more_bytes)
 {
     size_t step = ap__align_up(more_bytes, GRANT_STEP);
-    if (granted_bytes + step > thread_max || ap__heap_limits_pressure() != AP__PRESSURE_NONE) {
+    struct bounds bounds = bounds_now();
+    if (granted_bytes + step > bounds.thread_bytes) {
         return 0;
     }
     /* relaxed: a number that nothing else depends on. */
     size_t total = atomic_load_explicit(&granted_total, memory_order_relaxed);
     do {
-        if (total + step > total_max) {
+        if (total + step > bounds.total_bytes) {
             return 0;
         }
         AP__YIELD_POINT();

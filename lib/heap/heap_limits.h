@@ -4,7 +4,7 @@
  *
  * Does: keeps two bounds and one word that says how the heap stands to them. The hard one refuses spans
  * beyond it. The soft one refuses nothing: above it unused memory is given back at once, thread
- * caches get no more room, and the program is told. Does not: count; the page heap does.
+ * caches get little room, and the program is told. Does not: count; the page heap does.
  * Callers of pressure(): any thread, no lock.
  */
 #ifndef AP_HEAP_HEAP_LIMITS_H
@@ -26,6 +26,9 @@ size_t ap__heap_limits_soft(void);
 
 /* Page heap only, under its lock: what is in use, and what is resident perhaps, in bytes. */
 void ap__heap_limits_note(size_t used_bytes, size_t dirty_bytes);
+
+/* Bytes in spans in use, as they were when the last span was taken or given under pressure. */
+size_t ap__heap_limits_used(void);
 
 /* How it stood when the last span was taken or given. */
 enum ap__pressure ap__heap_limits_pressure(void);

@@ -9,6 +9,8 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 
+#include "heap/heap_limits.h"
+
 enum { THREADS = 4 };
 #define KIB ((size_t)1 << 10)
 
@@ -48,6 +50,32 @@ Test(cache_limits, bounds_of_0_grant_nothing)
     cr_assert_eq(take_all(1), 0);
     ap__cache_limits_init(1 << 30, 0);
     cr_assert_eq(take_all(1), 0);
+}
+
+Test(cache_limits, under_pressure_bounds_are_small_and_not_nothing)
+{
+    ap__cache_limits_init(2048 * KIB, 1 << 30);
+    ap__heap_limits_set_soft(1);
+    ap__heap_limits_note(16 * 1024 * KIB, 0);
+    cr_assert_eq(take_all(1), 256 * KIB, "a thread: an eighth of its bound");
+    cr_assert_eq(take_all(64 * KIB), 256 * KIB);
+    cr_assert_eq(take_all(64 * KIB), 256 * KIB);
+    cr_assert_eq(take_all(64 * KIB), 256 * KIB);
+    cr_assert_eq(take_all(64 * KIB), 0, "all together: a sixteenth of what is in use");
+    ap__heap_limits_note(16 * 1088 * KIB, 0);
+    cr_assert_eq(take_all(64 * KIB), 64 * KIB);
+    ap__heap_limits_set_soft(SIZE_MAX);
+    ap__heap_limits_note(16 * 1088 * KIB, 0);
+    cr_assert_eq(take_all(64 * KIB), 2048 * KIB);
+}
+
+Test(cache_limits, under_pressure_the_total_still_holds)
+{
+    ap__cache_limits_init(2048 * KIB, 128 * KIB);
+    ap__heap_limits_set_soft(1);
+    ap__heap_limits_note((size_t)1 << 40, 0);
+    cr_assert_eq(take_all(64 * KIB), 128 * KIB);
+    cr_assert_eq(take_all(64 * KIB), 0);
 }
 
 static void *greedy(void *unused)
