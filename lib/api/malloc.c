@@ -61,9 +61,11 @@ static uint64_t allocations_by_now(const struct ap__thread_cache *cache)
 void *ap__take_large(size_t alignment, size_t size, bool zeroed)
 {
     ap__life_init();
-    return AP_UNLIKELY(ap__options.hardened != 0)
-               ? ap__hardened_take(ap__thread_cache_or_null(), alignment, size)
-               : ap__large_take(size, alignment, zeroed);
+    void *p = AP_UNLIKELY(ap__options.hardened != 0)
+                  ? ap__hardened_take(ap__thread_cache_or_null(), alignment, size)
+                  : ap__large_take(size, alignment, zeroed);
+    ap__decay_poll_above_limit();
+    return p;
 }
 
 /* Small blocks that no hit path has, and with `hardened` all. NULL: no memory. */

@@ -15,6 +15,7 @@
 #include "api/small_size.h"
 #include "base/bits.h"
 #include "config/options.h"
+#include "decay/decay.h"
 #include "hardened/hardened.h"
 #include "hardened/sampled.h"
 #include "large/large.h"
@@ -78,9 +79,11 @@ static void *resize_large(void *p, size_t usable_bytes, size_t size, const char 
         return size >= usable_bytes / 2 ? p : shrink(p, size, function);
     }
     if (ap__large_resize(p, size)) {
+        ap__decay_poll_above_limit();
         return p;
     }
     void *moved = ap__large_move(p, size, function);
+    ap__decay_poll_above_limit();
     return moved != NULL ? moved : copy_to_new(p, ap__min(usable_bytes, size), size, function);
 }
 

@@ -18,6 +18,7 @@
 #include "decay/pressure.h"
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
+#include "os/bell.h"
 #include "os/os.h"
 #include "os/yield.h"
 
@@ -279,5 +280,19 @@ void ap__decay_poll_at_once(void)
 {
     if (decay_ms == 0) {
         ap__decay_poll();
+    }
+}
+
+/* Out of line, like all that large objects meet seldom. */
+static AP_NOINLINE void poll_or_ring(void)
+{
+    ap__decay_poll();
+    ap__bell_ring(&ap__heap_bell);
+}
+
+void ap__decay_poll_above_limit(void)
+{
+    if (AP_UNLIKELY(ap__heap_limits_pressure() == AP__PRESSURE_USED)) {
+        poll_or_ring();
     }
 }

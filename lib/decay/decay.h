@@ -52,6 +52,10 @@ void ap__decay_empty_caches(const char *function);
 /* After memory was left unused: a step if `decay_ms` is 0. */
 void ap__decay_poll_at_once(void);
 
+/* After a span was taken: a step now, by this thread or the helper, if the heap is above its soft limit. What only
+ * grows leaves nothing unused, and would never be told. */
+void ap__decay_poll_above_limit(void);
+
 /* Whether a helper thread does the steps. */
 void ap__decay_set_helped(bool helped);
 

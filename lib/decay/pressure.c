@@ -7,6 +7,8 @@
  */
 #include "decay/pressure.h"
 
+#include <errno.h>
+
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
 #include "os/lock.h"
@@ -62,7 +64,9 @@ void ap__pressure_tell(void)
     size_t limit = ap__heap_limits_soft();
     /* The mark is as old as the last change of the heap: the limit may have been lifted since. */
     if (used > limit) {
+        int saved_errno = errno; /* of whoever frees, or gets what it asked for */
         told = true;
         now.function(now.context, used, limit);
+        errno = saved_errno;
     }
 }

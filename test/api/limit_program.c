@@ -104,6 +104,7 @@ static void tell(void *context, size_t used_bytes, size_t limit_bytes)
     limit_told = limit_bytes;
     times_told++;
     ap_free(ap_malloc(100)); /* it may allocate */
+    errno = EBADF;           /* it may fail at something */
 }
 
 static bool is_told(void)
@@ -141,11 +142,40 @@ static void soft(void)
     expect_pressure(20 * MIB);
 }
 
+/* soft_limit:20M. A cache that only ever grows, of one thread: its calls are all there is to tell it. */
+static void grows(void)
+{
+    ap_set_pressure_callback(tell, &times_told);
+    errno = 0;
+    for (int i = 0; i < 40; i++) {
+        blocks[i] = ap_malloc(MIB);
+        expect(times_told == (i >= 20), "told by the allocation that goes beyond, once");
+    }
+    expect(errno == 0, "telling leaves errno alone");
+}
+
+static void grows_in_place(void)
+{
+    unsigned char *vector = NULL;
+    ap_set_pressure_callback(tell, &times_told);
+    for (size_t i = 1; i <= 40; i++) {
+        vector = ap_realloc(vector, i * MIB);
+        expect(vector != NULL, "there is memory");
+    }
+    expect(times_told == 1, "told by a realloc");
+    ap_free(vector);
+}
+
 static void write_file(const char *path, const char *text)
 {
     int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     expect(file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text), path);
     (void)close(file);
+}
+
+static bool was_told(void)
+{
+    return times_told != 0;
 }
 
 static void *allocate_and_wait(void *unused)
@@ -187,6 +217,20 @@ static void lowered(const char *root)
     expect(limit_told < 60 * MIB, "which limit");
 }
 
+/* soft_limit:20M. The same beside a helper, which sleeps when there is nothing to do. */
+static void grows_beside_helper(void)
+{
+    pthread_t other;
+    expect(pthread_create(&other, NULL, allocate_and_wait, NULL) == 0, "a thread");
+    expect(view_wait(has_helper, 30000) >= 0, "a helper");
+    view_sleep_ms(500); /* with `decay_ms:50` nothing is left to do by then */
+    ap_set_pressure_callback(tell, &times_told);
+    for (int i = 0; i < 40; i++) {
+        blocks[i] = ap_malloc(MIB);
+    }
+    expect(view_wait(was_told, 30000) >= 0, "told by the helper");
+}
+
 /* cgroup_root:FOLDER,decay_ms:600000; the folder has files that allow 100 MiB, of which 50 are used. */
 static void group(const char *root)
 {
@@ -203,18 +247,28 @@ static void group(const char *root)
     expect(!is_told(), "the limit is gone");
 }
 
+static const struct mode {
+    const char *name;
+    void (*run)(void);
+} modes[] = {
+    {"hard", hard},
+    {"shrink", shrink},
+    {"soft", soft},
+    {"grows", grows},
+    {"grows_in_place", grows_in_place},
+    {"grows_beside_helper", grows_beside_helper},
+};
+
 int main(int argc, char **argv)
 {
     expect(argc >= 2, "a mode");
-    if (strcmp(argv[1], "hard") == 0) {
-        hard();
-    } else if (strcmp(argv[1], "shrink") == 0) {
-        shrink();
-    } else if (strcmp(argv[1], "soft") == 0) {
-        soft();
-    } else {
-        expect(argc == 3, "a folder");
-        (strcmp(argv[1], "lowered") == 0 ? lowered : group)(argv[2]);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (strcmp(argv[1], modes[i].name) == 0) {
+            modes[i].run();
+            return 0;
+        }
     }
+    expect(argc == 3, "a folder");
+    (strcmp(argv[1], "lowered") == 0 ? lowered : group)(argv[2]);
     return 0;
 }
