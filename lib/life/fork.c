@@ -5,6 +5,13 @@
  * Before: every lock is taken, in the order of enum ap__lock_rank, so that no structure is copied while
  * another thread changes it. libc runs handlers that were registered before ours after it, and they may
  * allocate: in the fork window the forking thread passes through its own locks.
+ *
+ * Nobody may wait for another's lock with ours in hand: its owner may allocate. So ours come last, as those of libc's
+ * own malloc do: our handlers are registered before all others where that is possible (fork_order.c), and
+ * the one lock that libc takes after all handlers, and others hold while they wait for a stream whose owner
+ * allocates, is taken before ours here: it is recursive. Left: the lock of the name service, which libc
+ * takes for a moment then, and holds while it allocates when it reads its configuration.
+ *
  * Parent: all are released. Child: all are made anew, since their other users are gone.
  *
  * A signal handler may fork when it has interrupted the allocator in the middle of its work. Taking the
@@ -18,6 +25,7 @@
 #include "life/fork.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "cache/thread.h"
 #include "central/central_free_list.h"
@@ -32,10 +40,18 @@
 #include "os/lock.h"
 #include "table/large_table.h"
 
-static struct ap__lock *init_lock;
+/* libc's list of streams; absent from programs without streams, and perhaps from a later libc. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
+static struct ap__lock *init_lock; /* NULL: not yet */
+
+static _Atomic(bool) is_watching;
 
 /* This thread took all locks in before_fork(). Of the outermost fork. */
 static AP_TLS bool took_locks;
+static AP_TLS bool took_streams; /* the lock of the list of them */
 
 /* Forks that this thread is at work on: more than one if handlers of signals fork, too. Volatile: these
  * read what they have interrupted. */
@@ -47,7 +63,9 @@ static void for_each_lock_of_rank(enum ap__lock_rank rank, lock_function *functi
 {
     switch (rank) {
     case AP__RANK_INIT:
-        function(init_lock);
+        if (init_lock != NULL) {
+            function(init_lock);
+        }
         break;
     case AP__RANK_THREADS:
         function(ap__thread_lock());
@@ -91,12 +109,40 @@ static void for_each_lock(lock_function *function)
     }
 }
 
+static void take_streams(void)
+{
+    took_streams = _IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL;
+    if (took_streams) {
+        _IO_list_lock();
+    }
+}
+
+static void release_streams(void)
+{
+    if (took_streams) {
+        took_streams = false;
+        _IO_list_unlock();
+    }
+}
+
+/* libc has made the lock anew, if it knew of other threads: nothing is left to release, for an outer fork either. */
+static void forget_streams_in_child(void)
+{
+    if (took_streams) {
+        took_streams = false;
+        _IO_list_resetlock();
+    }
+}
+
 static void before_fork(void)
 {
     if (forks_under_way++ != 0) {
         return;
     }
     took_locks = !ap__lock_is_at_work();
+    if (took_locks) {
+        take_streams();
+    }
     ap__lock_fork_window_open();
     if (took_locks) {
         for_each_lock(ap__lock_take);
@@ -110,6 +156,7 @@ static void after_fork_in_parent(void)
             for_each_lock(ap__lock_release);
         }
         ap__lock_fork_window_close();
+        release_streams();
     }
     forks_under_way--;
 }
@@ -124,14 +171,23 @@ static void after_fork_in_child(void)
     if (!is_nested) {
         ap__lock_fork_window_close();
     }
+    forget_streams_in_child();
     ap__large_table_after_fork_in_child();
     ap__thread_after_fork_in_child();
     ap__decay_after_fork_in_child();
     ap__helper_after_fork_in_child();
 }
 
-void ap__fork_watch(struct ap__lock *lock)
+void ap__fork_set_init_lock(struct ap__lock *lock)
 {
     init_lock = lock;
-    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+void ap__fork_watch(void)
+{
+    /* acq_rel: one thread registers; it comes by here again when libc's function is ours. */
+    if (!atomic_exchange_explicit(&is_watching, true, memory_order_acq_rel) &&
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) != 0) {
+        atomic_store_explicit(&is_watching, false, memory_order_release); /* no memory: another time */
+    }
 }

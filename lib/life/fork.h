@@ -7,7 +7,10 @@
 
 struct ap__lock;
 
-/* Registers the fork handlers; once. `init_lock` is the one lock that this file cannot name. */
-void ap__fork_watch(struct ap__lock *init_lock);
+/* Registers the fork handlers, at its first call. Any time, any thread. */
+void ap__fork_watch(void);
+
+/* The one lock that this file cannot name; once. */
+void ap__fork_set_init_lock(struct ap__lock *lock);
 
 #endif

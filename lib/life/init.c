@@ -139,7 +139,8 @@ __attribute__((constructor(101))) static void construct(void)
     (void)ap__thread_watch_exits();
     (void)ap__life_enter();
     ap__soft_limit_update();
-    ap__fork_watch(&lock);
+    ap__fork_set_init_lock(&lock);
+    ap__fork_watch();
     ap__helper_allow(ap__options.helper != 0 && ap__options.decay_ms != 0 &&
                      ap__options.decay_ms != AP__DECAY_NEVER);
 }
