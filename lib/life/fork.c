@@ -188,6 +188,7 @@ void ap__fork_watch(void)
     /* acq_rel: one thread registers; it comes by here again when libc's function is ours. */
     if (!atomic_exchange_explicit(&is_watching, true, memory_order_acq_rel) &&
         pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) != 0) {
-        atomic_store_explicit(&is_watching, false, memory_order_release); /* no memory: another time */
+        atomic_store_explicit(&is_watching, false,
+                              memory_order_release); /* no memory: another time */
     }
 }
