@@ -18,6 +18,7 @@
 #include "decay/pressure.h"
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
+#include "meta/meta.h"
 #include "os/bell.h"
 #include "os/os.h"
 #include "os/yield.h"
@@ -47,7 +48,10 @@ static ap__decay_look *look_above; /* NULL: none */
 static _Atomic(bool) stepping; /* a step is under way */
 static _Atomic(bool) wanted;   /* another one is wanted after it */
 static _Atomic(bool) pending;  /* the next look may find something */
-static _Atomic(bool) is_helped;
+/* Whether a helper does the steps. Once there has been one, on a page that the kernel clears in every child process: one
+ * that was made without libc's handlers (_Fork, clone) has no helper either, and would wait for it for ever. */
+static _Atomic(bool) plain_flag;
+static _Atomic(_Atomic(bool) *) helped_flag = &plain_flag;
 static _Atomic(uint64_t) due_ms;    /* for poll(): no step is due before */
 static _Atomic(uint64_t) polled_ms; /* by any thread, the last time */
 
@@ -61,10 +65,34 @@ void ap__decay_look_also(ap__decay_look *look_there)
     look_above = look_there;
 }
 
+bool ap__decay_is_helped(void)
+{
+    /* relaxed, all: a poll or a step more does no harm, and a flag that has moved is false where it was. */
+    _Atomic(bool) *flag = atomic_load_explicit(&helped_flag, memory_order_relaxed);
+    return atomic_load_explicit(flag, memory_order_relaxed);
+}
+
+/* Once. Without memory, or a kernel that knows how, it stays where it is. */
+static void move_helped_flag(void)
+{
+    static bool is_tried; /* of the one thread */
+    size_t page_bytes = ap__os_page_size();
+    if (!is_tried) {
+        is_tried = true;
+        void *page = ap__meta_map(page_bytes);
+        if (page != NULL && ap__os_wipe_on_fork(page, page_bytes)) {
+            atomic_store_explicit(&helped_flag, page, memory_order_relaxed);
+        }
+    }
+}
+
 void ap__decay_set_helped(bool helped)
 {
-    /* relaxed: a poll or a step more does no harm. */
-    atomic_store_explicit(&is_helped, helped, memory_order_relaxed);
+    if (helped) {
+        move_helped_flag();
+    }
+    atomic_store_explicit(atomic_load_explicit(&helped_flag, memory_order_relaxed), helped,
+                          memory_order_relaxed);
 }
 
 void ap__decay_expect_work(void)
@@ -258,7 +286,7 @@ int64_t ap__decay_step_since(uint64_t now_ms, uint64_t since_ms)
 void ap__decay_poll(void)
 {
     /* relaxed: hints. */
-    if (atomic_load_explicit(&is_helped, memory_order_relaxed) || decay_ms == AP__DECAY_NEVER) {
+    if (ap__decay_is_helped() || decay_ms == AP__DECAY_NEVER) {
         return;
     }
     uint64_t now_ms = decay_ms == 0 ? 0 : ap__os_now_ms();

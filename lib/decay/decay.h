@@ -56,8 +56,9 @@ void ap__decay_poll_at_once(void);
  * grows leaves nothing unused, and would never be told. */
 void ap__decay_poll_above_limit(void);
 
-/* Whether a helper thread does the steps. */
+/* Whether a helper thread does the steps: said by one thread at a time, and never so in a child process. */
 void ap__decay_set_helped(bool helped);
+bool ap__decay_is_helped(void);
 
 /* A forked child has none, and no step is under way. */
 void ap__decay_after_fork_in_child(void);

@@ -251,7 +251,8 @@ void ap__helper_consider(void)
 /* By the last thread with a cache, at its end. */
 static void stop(void)
 {
-    if (become_owner(RUNNING, STOPPING)) {
+    /* A child that was made without our handlers may even have its parent's number, in a namespace of its own. */
+    if (ap__decay_is_helped() && become_owner(RUNNING, STOPPING)) {
         AP__YIELD_POINT();
         ap__bell_wake(&stop_bell);
         AP__YIELD_POINT();

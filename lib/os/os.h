@@ -44,6 +44,9 @@ bool ap__os_protect_read_only(void *address, size_t size_bytes);
 /* Gives the memory of a committed range back; it stays usable and reads as zero. */
 bool ap__os_discard(void *address, size_t size_bytes);
 
+/* Child processes find the pages zero, however they were made. `false`: the kernel does not do that. */
+bool ap__os_wipe_on_fork(void *address, size_t size_bytes);
+
 /* Backs a committed range with memory now, in one call. `false`: not possible; nothing is lost. */
 bool ap__os_populate(void *address, size_t size_bytes);
 

@@ -95,6 +95,11 @@ bool ap__os_discard(void *address, size_t size_bytes)
     return advise(address, size_bytes, MADV_DONTNEED);
 }
 
+bool ap__os_wipe_on_fork(void *address, size_t size_bytes)
+{
+    return advise(address, size_bytes, MADV_WIPEONFORK);
+}
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif

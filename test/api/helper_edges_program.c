@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "entry_points.h"
@@ -139,6 +140,45 @@ static void clone_vm(void)
     expect(pthread_join(second, NULL) == 0, "the thread ends");
 }
 
+static size_t resident_at_first;
+
+static bool is_back(void)
+{
+    work();
+    return view_resident_bytes() < resident_at_first + 16 * MIB;
+}
+
+static void expect_decay_alone(void)
+{
+    enum { BLOCKS = 20000 };
+    static void *blocks[BLOCKS];
+    resident_at_first = view_resident_bytes();
+    for (size_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = memset(ap_malloc(3000), 1, 3000);
+    }
+    for (size_t i = 0; i < BLOCKS; i++) {
+        ap_free(blocks[i]);
+    }
+    expect(view_wait(is_back, 20000) >= 0, "a child without a helper gives memory back itself");
+}
+
+/* decay_ms:200. A child made without libc's handlers has the memory of one that has a helper, and no helper. */
+static void raw_fork(void)
+{
+    int status = -1;
+    start_second();
+    order = REST;
+    view_sleep_ms(1500); /* nobody holds a lock */
+    pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    expect(pid >= 0, "a child");
+    if (pid == 0) {
+        expect_decay_alone();
+        _exit(0);
+    }
+    expect(waitpid(pid, &status, 0) == pid && status == 0, "the child is well");
+    end_second();
+}
+
 static pthread_barrier_t gate;
 
 static void *free_at_the_gate(void *p)
@@ -171,6 +211,7 @@ int main(int argc, char **argv)
     } modes[] = {{"leaves_asleep", leaves_asleep},
                  {"last_but_one", last_but_one},
                  {"clone_vm", clone_vm},
+                 {"raw_fork", raw_fork},
                  {"two_at_once", two_at_once}};
     for (size_t i = 0; argc == 2 && i < sizeof modes / sizeof modes[0]; i++) {
         if (strcmp(argv[1], modes[i].name) == 0) {

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/child.h"
@@ -79,6 +81,22 @@ static size_t resident_pages(void *address, size_t pages)
     }
     errno = saved_errno;
     return resident;
+}
+
+Test(os_map, pages_to_be_wiped_are_zero_in_a_child_and_stay_in_the_parent)
+{
+    unsigned char *p = ap__os_map(page);
+    cr_assert_not_null(p);
+    *p = 7;
+    cr_assert(ap__os_wipe_on_fork(p, page));
+    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (child == 0) {
+        _exit(*p);
+    }
+    int status = -1;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    cr_assert_eq(*p, 7);
 }
 
 Test(os_map, a_reservation_is_inaccessible)
