@@ -7,9 +7,9 @@
 #include "api/new_handler.h"
 
 #include <new>
-#include <stdlib.h>
 
 extern "C" {
+#include "os/check.h"
 #include "os/os.h"
 }
 
@@ -54,5 +54,5 @@ extern "C" void ap__throw_bad_alloc(void)
     static const char text[] =
         "apmalloc: operator new: out of memory, and no C++ runtime to throw std::bad_alloc\n";
     ap__os_write_stderr(text, sizeof text - 1);
-    abort();
+    ap__abort();
 }

@@ -234,6 +234,17 @@ void ap__thread_leave(void)
     }
 }
 
+void ap__thread_drop_unfinished_cache(void)
+{
+    if (own != NULL && own->at_work) {
+        has_left = true;
+        ap__thread_cache_current = &no_cache;
+        /* Nothing in it can be relied on. It counts until the thread's exit: the handler may be left by a jump. */
+        atomic_store_explicit(&own->in_use, false, memory_order_relaxed);
+        own = NULL;
+    }
+}
+
 void ap__thread_hide_caches(void)
 {
     hidden = true;

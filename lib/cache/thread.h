@@ -45,7 +45,13 @@ void ap__thread_be_uncounted(void);
 /* Gives this thread's cache back, if it has one; it may get another later. */
 void ap__thread_leave(void);
 
-/* The same if there is one already, else NULL. */
+/*
+ * This thread is about to end the process, and a handler of the program's may still run on it: if its cache is in the
+ * middle of its work, it goes on without one.
+ */
+void ap__thread_drop_unfinished_cache(void);
+
+/* This thread's cache if there is one already, else NULL. */
 struct ap__thread_cache *ap__thread_cache_or_null(void);
 
 /* Threads that have a cache. Any thread; exact for the thread that leaves last. */

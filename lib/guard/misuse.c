@@ -4,9 +4,8 @@
  */
 #include "guard/misuse.h"
 
-#include <stdlib.h>
-
 #include "base/format.h"
+#include "os/check.h"
 #include "os/os.h"
 
 static const char *const texts[] = {
@@ -33,5 +32,5 @@ void ap__misuse_write(const char *function, const void *pointer, enum ap__misuse
 void ap__misuse(const char *function, const void *pointer, enum ap__misuse_cause cause)
 {
     ap__misuse_write(function, pointer, cause);
-    abort();
+    ap__abort();
 }

@@ -4,7 +4,8 @@
  *
  * The report is one line on standard error,
  *     apmalloc: FUNCTION(POINTER): CAUSE
- * and then abort(). No allocation, no lock, no dereference of the pointer.
+ * and then abort(). No allocation, no lock, no dereference of the pointer. Callers hold no lock: the program may
+ * have a handler for SIGABRT, and it may allocate.
  */
 #ifndef AP_GUARD_MISUSE_H
 #define AP_GUARD_MISUSE_H

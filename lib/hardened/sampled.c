@@ -10,7 +10,6 @@
 #include "hardened/sampled.h"
 
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -20,6 +19,7 @@
 #include "guard/misuse.h"
 #include "hardened/canary.h"
 #include "meta/meta.h"
+#include "os/check.h"
 #include "os/fault.h"
 #include "os/lock.h"
 #include "os/os.h"
@@ -247,7 +247,7 @@ AP_NORETURN AP_COLD static void report(const char *function, const void *p, cons
 {
     ap__misuse_write(function, p, cause);
     write_history(page, "found");
-    abort();
+    ap__abort();
 }
 
 static const struct page *used(const struct page *page)

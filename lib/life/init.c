@@ -25,6 +25,7 @@
 #include "life/helper.h"
 #include "life/soft_limit.h"
 #include "meta/meta.h"
+#include "os/check.h"
 #include "os/lock.h"
 #include "os/os.h"
 #include "os/yield.h"
@@ -82,6 +83,7 @@ static void refuse_protection(void)
 
 static void init_locked(void)
 {
+    ap__abort_after(ap__thread_drop_unfinished_cache);
     environment_read = ap__options_read_environment();
     ap__meta_set_heap(ap__options.reserve);
     apply_limits();

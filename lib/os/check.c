@@ -4,11 +4,48 @@
  */
 #include "os/check.h"
 
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/format.h"
 #include "os/os.h"
+
+/* A handler that comes back here with SIGABRT unblocked cannot be told from one that was left by a jump, as test
+ * frameworks leave it: it is called that often. */
+enum { ABORTS_MAX = 16 };
+
+static _Atomic(ap__abort_function *) abort_function;
+static AP_TLS unsigned char aborts; /* of this thread */
+
+void ap__abort_after(ap__abort_function *function)
+{
+    /* relaxed: who aborts has initialised the library, or seen that somebody has. */
+    atomic_store_explicit(&abort_function, function, memory_order_relaxed);
+}
+
+/* While a handler runs its signal is blocked, as a rule; a jump out of it, and abort() itself, unblock it. */
+static bool is_abort_blocked(void)
+{
+    sigset_t blocked;
+    return sigprocmask(SIG_SETMASK, NULL, &blocked) == 0 && sigismember(&blocked, SIGABRT) == 1;
+}
+
+void ap__abort(void)
+{
+    static const struct sigaction by_default = {.sa_handler = SIG_DFL};
+    ap__abort_function *function = atomic_load_explicit(&abort_function, memory_order_relaxed);
+    if (aborts != 0 && (aborts == ABORTS_MAX || is_abort_blocked())) {
+        (void)sigaction(SIGABRT, &by_default, NULL);
+    } else {
+        aborts++;
+        if (function != NULL) {
+            function();
+        }
+    }
+    abort();
+}
 
 void ap__check_failed(const char *text, const char *file, int line)
 {
@@ -23,13 +60,13 @@ void ap__check_failed(const char *text, const char *file, int line)
     ap__format_decimal(&f, (uint64_t)line);
     ap__format_text(&f, ")\n");
     ap__os_write_stderr(f.buffer, f.length);
-    abort();
+    ap__abort();
 }
 
 AP_NORETURN static void say_and_abort(const char *text)
 {
     ap__os_write_stderr(text, strlen(text));
-    abort();
+    ap__abort();
 }
 
 void ap__reentered(void)

@@ -4,7 +4,7 @@
  *
  * AP_ASSERT: invariants of the code itself, in debug builds only. AP_CHECK: conditions whose failure
  * would corrupt the program's data, in every build. Both write one line and abort; neither
- * allocates nor takes a lock. Misuse by the program is guard/misuse.h's concern.
+ * allocates nor takes a lock. Misuse by the program is guard/misuse.h's concern; the way out is the same.
  */
 #ifndef AP_OS_CHECK_H
 #define AP_OS_CHECK_H
@@ -25,6 +25,16 @@ AP_NORETURN AP_COLD void ap__reentered(void);
 
 /* A thread cache is not as its thread left it: says what may have done that, and aborts. */
 AP_NORETURN AP_COLD void ap__cache_damaged(void);
+
+/*
+ * The one way out, after a line has said why: abort(). A handler of the program's for SIGABRT may use the heap, unless
+ * the thread holds a lock of ours. If the handler comes here itself, the process ends without calling it again.
+ */
+AP_NORETURN AP_COLD void ap__abort(void);
+
+/* What a thread does before that, so that the handler finds nothing half done. Once, at initialisation. */
+typedef void ap__abort_function(void);
+void ap__abort_after(ap__abort_function *function);
 
 #define AP_CHECK(condition, text)                                                                  \
     do {                                                                                           \

@@ -2,6 +2,7 @@
 /*
  * interrupted_program.c: a program whose signal handler allocates, wherever it interrupted the heap.
  * Helper of interrupted_test.c. No malloc allows that; the program ends all the same, well or by a report.
+ * With an argument it has a handler for SIGABRT, too, which also allocates.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -20,8 +21,20 @@ static void replace_a_block(int signal_number)
     held[number % HELD] = malloc((size_t)number * 977 % 70000);
 }
 
-int main(void)
+static void allocate_when_aborted(int signal_number)
 {
+    (void)signal_number;
+    for (size_t size = 1; size < 2000000; size *= 3) {
+        free(malloc(size));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    (void)argv;
+    if (argc > 1) {
+        (void)signal(SIGABRT, allocate_when_aborted);
+    }
     static void *blocks[BLOCKS];
     const struct itimerval often = {{0, 1000}, {0, 1000}};
     const struct sigaction action = {.sa_handler = replace_a_block, .sa_flags = SA_RESTART};
