@@ -320,12 +320,21 @@ bool ap__hardened_size(const void *p, size_t *size, const char *function)
     return true;
 }
 
+/* What was canary becomes the program's: it reads as all memory not yet written, and tells nothing of the secret. */
+static void clear_gained(void *p, size_t old_size, size_t size)
+{
+    if (size > old_size) {
+        memset((char *)p + old_size, 0, size - old_size);
+    }
+}
+
 bool ap__hardened_resize(void *p, size_t old_size, size_t size)
 {
     unsigned size_class = ap__page_heap_class_of(p);
     if (size_class != 0) {
         bool fits = class_for(AP_MIN_ALIGNMENT, size) == size_class;
         if (fits) {
+            clear_gained(p, old_size, size);
             ap__canary_set(p, ap__size_class[size_class].size, size);
         }
         return fits;
@@ -335,10 +344,8 @@ bool ap__hardened_resize(void *p, size_t old_size, size_t size)
         return false;
     }
     span->large.size_bytes = size;
+    clear_gained(p, old_size, size);
     struct tail slack = slack_of(span);
-    if (size > old_size) {
-        memset((char *)p + old_size, 0, size - old_size); /* what was canary */
-    }
     ap__canary_fill(slack.start, slack.bytes);
     return true;
 }

@@ -65,6 +65,28 @@ Test(hardened, blocks_of_every_size_and_alignment_come_back_zeroed)
     cr_assert_eq(waiting.blocks + waiting.large, 0);
 }
 
+/* Sizes around every slot and page; resized in place or not at all. */
+Test(hardened, what_a_block_gains_in_place_reads_as_zero)
+{
+    for (size_t size = 0; size < 600 * KIB; size = size < 300 ? size + 1 : size * 9 / 8) {
+        for (size_t more = 1; more < 1000; more = more * 3 + 1) {
+            unsigned char *p = ap__hardened_take(cache, 16, size);
+            cr_assert_not_null(p);
+            memset(p, 0xAA, size);
+            if (ap__hardened_resize(p, size, size + more)) {
+                cr_assert(ap__is_zero(p + size, more), "%zu to %zu bytes", size, size + more);
+                memset(p + size, 0xAA, more);
+                /* What is given up and gained once more is not what it was. */
+                cr_assert(ap__hardened_resize(p, size + more, size) || size == 0);
+                if (ap__hardened_resize(p, size, size + more)) {
+                    cr_assert(ap__is_zero(p + size, more));
+                }
+            }
+            cr_assert(ap__hardened_give(cache, p, "free"));
+        }
+    }
+}
+
 Test(hardened, any_call_of_the_kernel_may_fail)
 {
     static const enum os_faults_call calls[] = {OS_FAULTS_MMAP, OS_FAULTS_MUNMAP,
