@@ -63,11 +63,15 @@ static void pass_on(int number, siginfo_t *info, void *context)
         previous.sa_handler(number);
         return;
     }
+    bool was_sent = info->si_code <= 0;
+    if (was_sent && previous.sa_handler == SIG_IGN) {
+        return; /* faults cannot be ignored */
+    }
     /* The access is repeated on return, and ends the process where it happened. A signal that somebody has
      * sent is not repeated: it is sent again. */
     struct sigaction by_default = {.sa_handler = SIG_DFL};
     (void)sigaction(number, &by_default, NULL);
-    if (info->si_code <= 0) {
+    if (was_sent) {
         (void)syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), number);
     }
 }
@@ -85,7 +89,9 @@ static void on_fault(int number, siginfo_t *info, void *context)
 bool ap__fault_watch(ap__fault_observer *function)
 {
     int saved_errno = errno;
-    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    /* SA_RESTART: one that is sent, and was ignored, interrupts no system call. */
+    struct sigaction action = {.sa_sigaction = on_fault,
+                               .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
     observer = function;
     bool done = sigemptyset(&action.sa_mask) == 0 && sigaction(SIGSEGV, &action, &previous) == 0;
     errno = saved_errno;

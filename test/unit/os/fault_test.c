@@ -112,3 +112,23 @@ Test(fault, that_was_sent_is_none)
     cr_assert_eq(result.signal, SIGSEGV);
     cr_assert_str_eq(result.text, "");
 }
+
+/* As a program may inherit it. */
+static void ignore_what_is_sent(void *unused)
+{
+    (void)unused;
+    signal(SIGSEGV, SIG_IGN);
+    set_up();
+    raise(SIGSEGV);
+    kill(getpid(), SIGSEGV);
+    dprintf(STDERR_FILENO, "goes on\n");
+    *(volatile char *)(page + 100) = 1;
+}
+
+Test(fault, that_was_sent_stays_ignored_and_a_real_one_does_not)
+{
+    struct child_result result;
+    child_run(&result, ignore_what_is_sent, NULL);
+    cr_assert_eq(result.signal, SIGSEGV, "%s", result.text);
+    cr_assert_str_eq(result.text, "goes on\nwrite 100\n");
+}
