@@ -133,6 +133,53 @@ AP_API void malloc_stats(void)
     ap__malloc_stats();
 }
 
+/* ------------------------------------------------------------ libc's second names */
+
+/* glibc exports these, too, and no header has them. Whoever takes a block by one gives it back by free(), or the other
+ * way round: so both are of one heap. */
+void *__libc_malloc(size_t size);
+void __libc_free(void *p);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *p, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
+void *__libc_valloc(size_t size);
+void *__libc_pvalloc(size_t size);
+
+AP_API void *__libc_malloc(size_t size)
+{
+    return ap__malloc_inline(size);
+}
+
+AP_API void __libc_free(void *p)
+{
+    ap__free_inline(p, "__libc_free");
+}
+
+AP_API void *__libc_calloc(size_t count, size_t size)
+{
+    return ap__calloc(count, size);
+}
+
+AP_API void *__libc_realloc(void *p, size_t size)
+{
+    return ap__realloc(p, size, "__libc_realloc");
+}
+
+AP_API void *__libc_memalign(size_t alignment, size_t size)
+{
+    return ap__memalign(alignment, size);
+}
+
+AP_API void *__libc_valloc(size_t size)
+{
+    return ap__valloc(size);
+}
+
+AP_API void *__libc_pvalloc(size_t size)
+{
+    return ap__pvalloc(size);
+}
+
 /* ------------------------------------------------------------ C++: new */
 
 /* Out of memory: the new-handler is asked until it gives up. Returns NULL only for `nothrow`. */

@@ -17,6 +17,13 @@
 extern void cfree(void *p);
 extern void free_sized(void *p, size_t size);
 extern void free_aligned_sized(void *p, size_t alignment, size_t size);
+extern void *__libc_malloc(size_t size);
+extern void __libc_free(void *p);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *p, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+extern void *__libc_valloc(size_t size);
+extern void *__libc_pvalloc(size_t size);
 
 static void require(int condition, const char *what)
 {
@@ -47,6 +54,16 @@ static void names_of_the_family(void)
     free(known(valloc(100), 100, "valloc"));
     free(known(pvalloc(100), 4096, "pvalloc"));
     free_sized(known(malloc(100), 100, "malloc"), 100);
+}
+
+static void second_names(void)
+{
+    free(known(__libc_malloc(100), 100, "__libc_malloc"));
+    __libc_free(known(__libc_calloc(10, 10), 100, "__libc_calloc"));
+    free(known(__libc_realloc(malloc(10), 100), 100, "__libc_realloc"));
+    free(known(__libc_memalign(64, 100), 100, "__libc_memalign"));
+    free(known(__libc_valloc(100), 100, "__libc_valloc"));
+    __libc_free(known(__libc_pvalloc(100), 4096, "__libc_pvalloc"));
 }
 
 static void questions(void)
@@ -82,6 +99,7 @@ static void libc_allocates(void)
 static void *in_a_thread(void *unused)
 {
     names_of_the_family();
+    second_names();
     libc_allocates();
     return unused;
 }
@@ -90,6 +108,7 @@ int main(void)
 {
     pthread_t thread;
     names_of_the_family();
+    second_names();
     questions();
     libc_allocates();
     require(pthread_create(&thread, NULL, in_a_thread, NULL) == 0, "pthread_create");

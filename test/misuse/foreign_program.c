@@ -8,7 +8,7 @@
  *   dlmopen    a library in a namespace of its own, which has a libc of its own
  *   deepbind   a library that prefers its dependencies' names to the program's
  *   ld.so      the dynamic loader, before it knew any malloc
- *   libc       libc's malloc by its other name
+ *   libc       libc's malloc, looked for in libc alone
  */
 #include <dlfcn.h>
 #include <link.h>
@@ -58,7 +58,8 @@ static void *block_of(const char *kind)
         return block_of_loader();
     }
     void *(*libc_malloc)(size_t size);
-    *(void **)&libc_malloc = dlsym(RTLD_DEFAULT, "__libc_malloc");
+    void *libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
+    *(void **)&libc_malloc = libc == NULL ? NULL : dlsym(libc, "malloc");
     return libc_malloc == NULL ? NULL : libc_malloc(100);
 }
 
