@@ -6,7 +6,9 @@
  * be one.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -194,19 +196,63 @@ bool ap__os_limits_allow(size_t more_bytes, size_t reserved_unused_bytes, size_t
            data * page <= data_limit && more_bytes <= data_limit - data * page;
 }
 
-void ap__os_write_stderr(const char *text, size_t length)
+/* ------------------------------------------------------------ messages */
+
+/* A pipe that nobody reads any more is no reason to end the program, or to call its handler: SIGPIPE is kept from this
+ * thread while it writes, and the one that the write has caused is taken away. */
+struct pipe_signal {
+    sigset_t only;
+    sigset_t blocked_before;
+    bool is_blocked;
+    bool was_pending;
+};
+
+static void block_pipe_signal(struct pipe_signal *s)
 {
-    int saved_errno = errno;
+    sigset_t pending;
+    (void)sigemptyset(&s->only);
+    (void)sigaddset(&s->only, SIGPIPE);
+    s->is_blocked = pthread_sigmask(SIG_BLOCK, &s->only, &s->blocked_before) == 0;
+    /* One that comes when another is pending is lost in it; and only what is blocked can be pending. */
+    s->was_pending = s->is_blocked && sigismember(&s->blocked_before, SIGPIPE) == 1 &&
+                     sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
+}
+
+static void unblock_pipe_signal(const struct pipe_signal *s, bool was_caused)
+{
+    static const struct timespec no_time = {0, 0};
+    if (!s->is_blocked) {
+        return;
+    }
+    if (was_caused && !s->was_pending) {
+        /* Not libc's function, which is a cancellation point. The kernel knows of NSIG - 1 signals, a bit each. */
+        (void)syscall(SYS_rt_sigtimedwait, &s->only, NULL, &no_time, (size_t)(NSIG / 8));
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &s->blocked_before, NULL);
+}
+
+/* Returns whether a signal was the answer. */
+static bool write_all(const char *text, size_t length)
+{
     while (length > 0) {
         long written = syscall(SYS_write, STDERR_FILENO, text, length);
         if (written < 0 && errno == EINTR) {
             continue;
         }
         if (written <= 0) {
-            break; /* closed or full: there is nobody to tell */
+            return written < 0 && errno == EPIPE; /* closed or full: there is nobody to tell */
         }
         text += written;
         length -= (size_t)written;
     }
+    return false;
+}
+
+void ap__os_write_stderr(const char *text, size_t length)
+{
+    int saved_errno = errno;
+    struct pipe_signal signal_of_pipe;
+    block_pipe_signal(&signal_of_pipe);
+    unblock_pipe_signal(&signal_of_pipe, write_all(text, length));
     errno = saved_errno;
 }

@@ -29,6 +29,15 @@ with_options 'a word of 100000 bytes' 1 "$long"
 with_options 'a value of 100000 bytes' 1 "reserve:$long"
 with_options 'bytes that are no text' 1 $'\x01\xff\xfe'
 
+# Whoever read standard error has gone: the statistics are lost, the program's status is not.
+(
+    status=0
+    env LD_PRELOAD="$library" APMALLOC_CONF=stats_at_exit:true bash -c 'sleep 0.3; exit 5' 2>&1 >/dev/null || status=$?
+    echo "$status" >"$scratch/status"
+) | true
+[[ $(cat "$scratch/status") == 5 ]] || fail "statistics into a closed pipe: status $(cat "$scratch/status"), not 5"
+echo 'ok: statistics into a closed pipe'
+
 if type -P setarch >/dev/null && setarch -R true 2>/dev/null; then
     prefix=(setarch -R)
     same_on_both 'addresses that are not random' "$probe"

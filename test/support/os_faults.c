@@ -256,6 +256,8 @@ static size_t arguments_of(long number)
         return 1;
     case SYS_nanosleep:
         return 2;
+    case SYS_rt_sigtimedwait:
+        return 4;
     case SYS_futex:
         return 6;
     default: /* openat, read, write, getrandom, faccessat, tgkill */

@@ -231,3 +231,94 @@ Test(os_info, message_to_a_closed_stderr_is_lost_silently)
 {
     expect_success(write_to_closed);
 }
+
+/* --- messages to a pipe that nobody reads --- */
+
+static volatile sig_atomic_t pipe_signals;
+
+static void count_signal(int number)
+{
+    (void)number;
+    pipe_signals = pipe_signals + 1;
+}
+
+static bool is_pending(void)
+{
+    sigset_t pending;
+    return sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
+}
+
+/* Blocks or unblocks SIGPIPE; returns whether it was blocked. */
+static bool block(int how)
+{
+    sigset_t set, before;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGPIPE);
+    (void)sigprocmask(how, &set, &before);
+    return sigismember(&before, SIGPIPE) == 1;
+}
+
+/* Only the status of the child can tell. */
+static void require(bool is_so, int status)
+{
+    if (!is_so) {
+        _exit(status);
+    }
+}
+
+static void write_to_nobody(void)
+{
+    int ends[2];
+    require(pipe(ends) == 0 && dup2(ends[1], STDERR_FILENO) >= 0, 9);
+    (void)close(ends[0]);
+    errno = STALE_ERRNO;
+    ap__os_write_stderr("lost", 4);
+    require(errno == STALE_ERRNO, 10);
+}
+
+static void with_handling(void *handler)
+{
+    (void)signal(SIGPIPE, *(sighandler_t *)handler);
+    write_to_nobody();
+    require(!is_pending(), 11);
+    require(!block(SIG_UNBLOCK), 12);
+    require(pipe_signals == 0, 13);
+}
+
+static void with_signal_blocked(void *unused)
+{
+    (void)unused;
+    (void)block(SIG_BLOCK);
+    write_to_nobody();
+    require(!is_pending(), 14);
+    require(block(SIG_BLOCK), 15);
+}
+
+static void with_signal_pending(void *unused)
+{
+    (void)unused;
+    (void)signal(SIGPIPE, count_signal);
+    (void)block(SIG_BLOCK);
+    (void)raise(SIGPIPE);
+    write_to_nobody();
+    require(is_pending(), 16);
+    (void)block(SIG_UNBLOCK);
+    require(pipe_signals == 1, 17);
+}
+
+Test(os_info, message_to_a_pipe_that_nobody_reads_raises_no_signal)
+{
+    static sighandler_t handlers[] = {SIG_DFL, SIG_IGN, count_signal};
+    for (size_t i = 0; i < sizeof handlers / sizeof handlers[0]; i++) {
+        struct child_result result;
+        child_run(&result, with_handling, &handlers[i]);
+        cr_assert_eq(result.signal, 0);
+        cr_assert_eq(result.status, 0, "%d", result.status);
+    }
+}
+
+Test(os_info, message_to_a_pipe_that_nobody_reads_changes_no_signal_of_the_programs)
+{
+    expect_success(with_signal_blocked);
+    expect_success(with_signal_pending);
+}
