@@ -278,8 +278,8 @@ void ap__options_parse(const char *text)
     struct piece rest = {text, text == NULL ? 0 : strlen(text)};
     while (rest.length > 0) {
         struct piece value = cut(&rest, ',');
-        struct piece key = cut(&value, ':');
-        if (key.length > 0 || value.length > 0) {
+        if (value.length > 0) {
+            struct piece key = cut(&value, ':');
             apply(key, value);
         }
     }

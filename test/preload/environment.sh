@@ -24,7 +24,8 @@ with_options() {
 }
 long=$(head -c 100000 /dev/zero | tr '\0' x)
 with_options 'an empty option' 0 ''
-with_options 'separators only' 0 ',,,:,,'
+with_options 'commas only' 0 ',,,,,'
+with_options 'separators only' 1 ',,,:,,'
 with_options 'a word of 100000 bytes' 1 "$long"
 with_options 'a value of 100000 bytes' 1 "reserve:$long"
 with_options 'bytes that are no text' 1 $'\x01\xff\xfe'
