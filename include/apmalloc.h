@@ -120,7 +120,8 @@ void ap_thread_idle(void) AP_NOTHROW_;
 /**
  * Gives the memory of all free spans and free pages back to the kernel, after emptying the caller's thread
  * cache and all transfer caches, and other threads' caches as far as that is possible while they run. Returns
- * the bytes given back. May take milliseconds per gigabyte.
+ * the bytes given back; what the program had and never wrote to counts, since only the kernel knows. May take
+ * milliseconds per gigabyte.
  */
 size_t ap_trim(void) AP_NOTHROW_;
 
@@ -157,7 +158,7 @@ int ap_mallopt(int parameter, int value) AP_NOTHROW_;
  * The figures of glibc's mallinfo2(3), with the same meaning as far as it exists here:
  * arena: bytes of the heap made usable, large objects included; ordblks: free spans;
  * hblks, hblkhd: large objects and their bytes; uordblks: bytes in live blocks; fordblks: arena minus
- * uordblks; keepcost: bytes a trim could give back; fsmblks: bytes in thread and transfer caches;
+ * uordblks; keepcost: bytes a trim could give back at most; fsmblks: bytes in thread and transfer caches;
  * smblks: blocks in them; usmblks: highest arena so far.
  */
 struct ap_mallinfo2 {
