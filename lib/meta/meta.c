@@ -103,6 +103,17 @@ static char *take_addresses_locked(size_t bytes)
     return taken;
 }
 
+/* Takes back what was taken last. */
+static void return_addresses_locked(char *taken, size_t bytes)
+{
+    if (taken + bytes == reserved) {
+        reserved = taken;
+        reserved_bytes += bytes;
+    } else {
+        (void)ap__os_unmap(taken, bytes);
+    }
+}
+
 /* Usable zero pages between two inaccessible ones. */
 static char *map_locked(size_t bytes)
 {
@@ -112,8 +123,7 @@ static char *map_locked(size_t bytes)
         return NULL;
     }
     if (!ap__os_commit(mapping + guard, bytes)) {
-        /* Of the reservation this leaves a hole, which nobody comes back to. */
-        (void)ap__os_unmap(mapping, bytes + 2 * guard);
+        return_addresses_locked(mapping, bytes + 2 * guard);
         return NULL;
     }
     mapped_bytes += bytes;

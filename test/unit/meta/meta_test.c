@@ -205,7 +205,8 @@ Test(meta, what_is_reserved_fits_the_heap)
     cr_assert_not_null(ap__meta_take(64));
     cr_assert_lt(ap__meta_reserved_bytes(), (size_t)1 << 20);
     for (int i = 0; i < 20; i++) {
-        cr_assert_not_null(ap__meta_take(AP_META_SIZE_MAX), "beyond it, each is a mapping of its own");
+        cr_assert_not_null(ap__meta_take(AP_META_SIZE_MAX),
+                           "beyond it, each is a mapping of its own");
     }
 }
 
@@ -238,6 +239,23 @@ Test(meta, a_refused_protection_is_null_and_the_next_request_succeeds)
     cr_assert(survives(OS_FAULTS_MPROTECT));
     cr_assert_eq(ap__meta_mapped_bytes(), mapped + AP_META_SIZE_MAX,
                  "the failed one is not counted");
+}
+
+/* A process that has used up its mappings asks often. */
+Test(meta, refused_protections_use_up_no_addresses)
+{
+    cr_assert_not_null(ap__meta_take(64));
+    size_t reserved = ap__meta_reserved_bytes();
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    for (int i = 0; i < 100; i++) {
+        cr_assert_null(ap__meta_take(AP_META_SIZE_MAX));
+        cr_assert_null(ap__meta_map(3 * AP_META_SIZE_MAX));
+    }
+    cr_assert_eq(ap__meta_reserved_bytes(), reserved);
+    os_faults_reset();
+    unsigned char *piece = ap__meta_take(AP_META_SIZE_MAX);
+    cr_assert_not_null(piece);
+    cr_assert(is_zero(piece, AP_META_SIZE_MAX));
 }
 
 Test(meta, small_pieces_are_still_there_when_the_kernel_has_no_more)
