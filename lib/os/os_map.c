@@ -124,6 +124,8 @@ enum ap__guard ap__os_guard(void *address, size_t size_bytes)
     if (advise(address, size_bytes, MADV_GUARD_INSTALL)) {
         return AP__GUARD_MARKS;
     }
+    /* A locked page takes no mark, but those before it have theirs by now, and could not be cleared. */
+    (void)advise(address, size_bytes, MADV_GUARD_REMOVE);
     if (!ap__os_discard(address, size_bytes)) {
         memset(address, 0, size_bytes); /* locked pages stay */
     }

@@ -67,6 +67,9 @@ static struct plan {
 
 static atomic_ulong injected;
 
+enum { LACKED_MAX = 4 };
+static atomic_int lacked[LACKED_MAX]; /* advice that this kernel does not have; 0: none */
+
 static void plan(enum os_faults_call call, unsigned long first, unsigned long last)
 {
     plans[call].first = 0;
@@ -90,6 +93,17 @@ void os_faults_fail_always(enum os_faults_call call)
     plan(call, 1, NEVER);
 }
 
+void os_faults_lack_advice(int advice)
+{
+    for (size_t i = 0; i < LACKED_MAX; i++) {
+        int none = 0;
+        if (atomic_compare_exchange_strong(&lacked[i], &none, advice)) {
+            return;
+        }
+    }
+    abort();
+}
+
 void os_faults_watch(enum os_faults_call call, void (*function)(void))
 {
     plans[call].watch = function;
@@ -102,6 +116,9 @@ void os_faults_reset(void)
         plans[i].last = 0;
         plans[i].count = 0;
         plans[i].watch = NULL;
+    }
+    for (size_t i = 0; i < LACKED_MAX; i++) {
+        lacked[i] = 0;
     }
 }
 
@@ -201,9 +218,21 @@ WRAPPED(int, mprotect, void *address, size_t length, int protection)
     return fails(OS_FAULTS_MPROTECT) ? -1 : __real_mprotect(address, length, protection);
 }
 
+static bool is_lacked(int advice)
+{
+    for (size_t i = 0; i < LACKED_MAX; i++) {
+        if (lacked[i] != 0 && lacked[i] == advice) {
+            errno = EINVAL;
+            return true;
+        }
+    }
+    return false;
+}
+
 WRAPPED(int, madvise, void *address, size_t length, int advice)
 {
-    return fails(OS_FAULTS_MADVISE) ? -1 : __real_madvise(address, length, advice);
+    bool refused = fails(OS_FAULTS_MADVISE) || is_lacked(advice);
+    return refused ? -1 : __real_madvise(address, length, advice);
 }
 
 WRAPPED(void *, mremap, void *address, size_t old_length, size_t new_length, int flags, ...)

@@ -49,10 +49,13 @@ void os_faults_fail_from(enum os_faults_call call, unsigned long n);
 /* Every such call from now on fails. */
 void os_faults_fail_always(enum os_faults_call call);
 
+/* From now on the kernel does not know this advice of madvise(): EINVAL. At most four. */
+void os_faults_lack_advice(int advice);
+
 /* `function` runs at the begin of every such call, on its thread: what is true at that moment? NULL: none. */
 void os_faults_watch(enum os_faults_call call, void (*function)(void));
 
-/* No call fails or is watched, and the counts are 0: the state at start. */
+/* No call fails or is watched, all advice is known, and the counts are 0: the state at start. */
 void os_faults_reset(void);
 
 /* Calls since the last reset, those that failed included. */

@@ -22,6 +22,9 @@
 
 enum { STALE_ERRNO = 1789, PAGES = 16 };
 
+/* Where headers are older than the kernel. */
+enum { ADVICE_DONTNEED_LOCKED = 24, ADVICE_GUARD_INSTALL = 102, ADVICE_GUARD_REMOVE = 103 };
+
 static size_t page;
 
 static void set_up(void)
@@ -383,4 +386,54 @@ Test(os_map, a_guard_that_cannot_be_taken_away_is_said_to_be_there)
     os_faults_reset();
     cr_assert(faults(read_byte, p));
     cr_assert(faults(read_byte, p + page));
+}
+
+static void lock_page(void *address)
+{
+    if (mlock(address, page) != 0) {
+        cr_skip_test("this process may not lock a page");
+    }
+}
+
+/* All pages, of which one was locked: no access is possible, then all are, and read as zero. */
+static void guard_around_locked_page(char *p)
+{
+    memset(p, 'x', PAGES * page);
+    enum ap__guard guard = ap__os_guard(p, PAGES * page);
+    cr_assert_neq(guard, AP__GUARD_NONE);
+    for (size_t i = 0; i < PAGES; i++) {
+        cr_assert(faults(read_byte, p + i * page), "page %zu", i);
+    }
+    cr_assert(ap__os_unguard(p, PAGES * page, guard));
+    cr_assert(all_bytes_are(p, 0, PAGES * page));
+    memset(p, 'y', PAGES * page);
+}
+
+Test(os_map, a_guard_around_a_locked_page_is_whole_on_any_kernel)
+{
+    char *p = ap__os_map(PAGES * page);
+    cr_assert_not_null(p);
+    lock_page(p + 9 * page);
+    guard_around_locked_page(p);
+    os_faults_lack_advice(ADVICE_DONTNEED_LOCKED); /* before 5.18, but for the marks */
+    guard_around_locked_page(p);
+    os_faults_lack_advice(ADVICE_GUARD_INSTALL);
+    os_faults_lack_advice(ADVICE_GUARD_REMOVE);
+    guard_around_locked_page(p);
+    os_faults_reset();
+    os_faults_lack_advice(ADVICE_GUARD_INSTALL); /* before 6.13 */
+    os_faults_lack_advice(ADVICE_GUARD_REMOVE);
+    guard_around_locked_page(p);
+}
+
+Test(os_map, a_locked_page_whose_guard_is_refused_is_usable_and_zero)
+{
+    char *p = ap__os_map(PAGES * page);
+    cr_assert_not_null(p);
+    lock_page(p + 9 * page);
+    memset(p, 'x', PAGES * page);
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    cr_assert_eq(ap__os_guard(p, PAGES * page), AP__GUARD_NONE);
+    cr_assert(all_bytes_are(p, 0, PAGES * page));
+    memset(p, 'y', PAGES * page);
 }
