@@ -134,9 +134,6 @@ __attribute__((constructor(101))) static void construct(void)
         refuse_protection();
         apply_limits();
     }
-    if (ap__options.hardened != 0 || ap__sampled_is_on()) {
-        ap__hardened_watch();
-    }
     ap__options_seal();
     (void)ap__thread_watch_exits();
     (void)ap__life_enter();
@@ -145,4 +142,13 @@ __attribute__((constructor(101))) static void construct(void)
     ap__fork_watch();
     ap__helper_allow(ap__options.helper != 0 && ap__options.decay_ms != 0 &&
                      ap__options.decay_ms != AP__DECAY_NEVER);
+}
+
+/* Without a priority: in a program linked statically, the unwinder learns where its tables are from a constructor
+ * that has none either, and comes first; before that, it ends the process when it is asked for a stack trace. */
+__attribute__((constructor)) static void construct_late(void)
+{
+    if (ap__options.hardened != 0 || ap__sampled_is_on()) {
+        ap__hardened_watch();
+    }
 }

@@ -12,6 +12,10 @@ link_and_run() {
     shift
     quietly "$@" -o "$scratch/program"
     assert_runs_on_library "$scratch/program"
+    # With what takes stack traces: a static program's unwinder has to be started first.
+    for conf in guard_sample:1 hardened:true; do
+        APMALLOC_CONF=$conf quietly "$scratch/program"
+    done
     echo "ok: $label"
 }
 
