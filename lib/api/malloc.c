@@ -68,20 +68,26 @@ void *ap__take_large(size_t alignment, size_t size, bool zeroed)
     return p;
 }
 
+/*
+ * Where the program called the heap from, as far as stack traces care: the hit paths of malloc() and free(), which are
+ * what the unwinder calls, end with a jump to the slow ones and leave no frame. Elsewhere it may be our own code.
+ */
+#define CALLER __builtin_return_address(0)
+
 /* Small blocks that no hit path has, and with `hardened` all. NULL: no memory. */
-static void *take_slow(size_t alignment, size_t size, unsigned size_class)
+static void *take_slow(size_t alignment, size_t size, unsigned size_class, const void *caller)
 {
     struct ap__thread_cache *cache = ap__life_enter();
     void *p = NULL;
     if (AP_UNLIKELY(ap__sampled_is_on()) && ap__sampled_is_due(allocations_by_now(cache))) {
-        p = ap__sampled_take(alignment, size, false);
+        p = ap__sampled_take(alignment, size, false, caller);
     }
     if (AP_LIKELY(p == NULL)) {
         p = AP_UNLIKELY(ap__options.hardened != 0) ? ap__hardened_take(cache, alignment, size)
                                                    : take_plain(cache, size_class);
     }
     if (AP_UNLIKELY(p == NULL && ap__sampled_is_on())) {
-        p = ap__sampled_take(alignment, size, true);
+        p = ap__sampled_take(alignment, size, true, caller);
     }
     return p;
 }
@@ -89,7 +95,7 @@ static void *take_slow(size_t alignment, size_t size, unsigned size_class)
 void *ap__take_quiet(size_t alignment, size_t size, unsigned size_class)
 {
     int saved_errno = errno;
-    void *p = take_slow(alignment, size, size_class);
+    void *p = take_slow(alignment, size, size_class, CALLER);
     errno = saved_errno;
     return p;
 }
@@ -101,7 +107,7 @@ void *ap__malloc_slow(size_t size)
         unsigned size_class = ap__class_of_size(size);
         /* Sizes beyond the tables have their hits here. */
         p = size > AP_COARSE_SIZE_MAX ? ap__pop_inline(size_class) : NULL;
-        p = p != NULL ? p : take_slow(AP_MIN_ALIGNMENT, size, size_class);
+        p = p != NULL ? p : take_slow(AP_MIN_ALIGNMENT, size, size_class, CALLER);
     } else if (size <= AP__LARGE_SIZE_MAX) {
         p = ap__take_large(AP_MIN_ALIGNMENT, size, false);
     }
@@ -208,12 +214,12 @@ static void free_large(void *p, const char *function)
     }
 }
 
-static void free_exact(void *p, const char *function)
+static void free_exact(void *p, const char *function, const void *caller)
 {
     struct ap__thread_cache *cache = ap__life_enter();
     ap__decay_poll();
     if (ap__sampled_contains(p)) {
-        ap__sampled_give(p, function);
+        ap__sampled_give(p, function, caller);
     } else if (ap__hardened_give(cache, p, function)) {
         ap__decay_poll_at_once();
     } else if (ap__options.ignore_foreign == 0 || ap__region_contains((uintptr_t)p)) {
@@ -228,7 +234,7 @@ void ap__free_slow(void *p, const char *function)
     }
     check_aligned(p, function);
     if (AP_UNLIKELY(ap__is_exact(p))) {
-        free_exact(p, function);
+        free_exact(p, function, CALLER);
         return;
     }
     unsigned size_class = ap__page_heap_class_of(p);

@@ -367,7 +367,7 @@ static const struct ap__span *large_span_around(uintptr_t address)
     return NULL;
 }
 
-static void explain_large(uintptr_t address, enum ap__access access)
+static void explain_large(uintptr_t address, enum ap__access access, const void *caller)
 {
     const struct ap__span *span = large_span_around(address);
     if (span == NULL || span->large.guard == AP__GUARD_NONE) {
@@ -377,16 +377,16 @@ static void explain_large(uintptr_t address, enum ap__access access)
     ap__misuse_write(ap__access_name(access), (void *)address,
                      live ? AP__MISUSE_USED_BEYOND : AP__MISUSE_USED_FREED);
     struct ap__stack_trace trace;
-    ap__stack_trace_take(&trace);
+    ap__stack_trace_take(&trace, caller);
     ap__stack_trace_write(&trace);
 }
 
-static void explain(uintptr_t address, enum ap__access access)
+static void explain(uintptr_t address, enum ap__access access, const void *caller)
 {
     if (ap__sampled_contains((void *)address)) {
-        ap__sampled_explain(address, access);
+        ap__sampled_explain(address, access, caller);
     } else {
-        explain_large(address, access);
+        explain_large(address, access, caller);
     }
 }
 

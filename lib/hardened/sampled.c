@@ -151,10 +151,10 @@ static void push_locked(const struct page *page)
     queue_length++;
 }
 
-static void note(struct event *event)
+static void note(struct event *event, const void *caller)
 {
     event->thread = ap__os_thread_id();
-    ap__stack_trace_take(&event->trace);
+    ap__stack_trace_take(&event->trace, caller);
 }
 
 /* Half of the blocks end at the end of their page, as far as alignment lets them, the others start at its
@@ -174,9 +174,10 @@ static void count_taken(size_t size)
     ap__lock_release(&lock);
 }
 
-void *ap__sampled_take(size_t alignment, size_t size, bool last_resort)
+void *ap__sampled_take(size_t alignment, size_t size, bool last_resort, const void *caller)
 {
-    if (alignment > page_bytes || size > page_bytes) {
+    bool is_mute = !last_resort && !ap__stack_trace_is_allowed(caller);
+    if (alignment > page_bytes || size > page_bytes || is_mute) {
         return NULL;
     }
     ap__lock_take(&lock);
@@ -198,7 +199,7 @@ void *ap__sampled_take(size_t alignment, size_t size, bool last_resort)
     ap__canary_fill((void *)start, page->block - start);
     uintptr_t end = page->block + size;
     ap__canary_fill((void *)end, start + page_bytes - end);
-    note(&page->allocated);
+    note(&page->allocated, caller);
     page->freed.trace.count = 0;
     /* release: who is given the block, and frees it, sees the record. */
     atomic_store_explicit(&page->state, LIVE, memory_order_release);
@@ -221,7 +222,7 @@ static void write_event(const char *what, const struct event *event)
     ap__stack_trace_write(&event->trace);
 }
 
-static void write_history(const struct page *page, const char *what)
+static void write_history(const struct page *page, const char *what, const void *caller)
 {
     char buffer[96];
     struct ap__format f;
@@ -233,7 +234,7 @@ static void write_history(const struct page *page, const char *what)
     ap__format_text(&f, "\n");
     ap__os_write_stderr(f.buffer, f.length);
     struct event now;
-    note(&now);
+    note(&now, caller);
     write_event(what, &now);
     write_event("allocated", &page->allocated);
     if (atomic_load_explicit(&page->state, memory_order_relaxed) == FREED) {
@@ -243,10 +244,10 @@ static void write_history(const struct page *page, const char *what)
 
 /* The line of any misuse, then the block's history; the process ends. */
 AP_NORETURN AP_COLD static void report(const char *function, const void *p, const struct page *page,
-                                       enum ap__misuse_cause cause)
+                                       enum ap__misuse_cause cause, const void *caller)
 {
     ap__misuse_write(function, p, cause);
-    write_history(page, "found");
+    write_history(page, "found", caller);
     ap__abort();
 }
 
@@ -266,7 +267,7 @@ static const struct page *nearest(uintptr_t address, size_t number)
     return address - (before->block + before->size) < after->block - address ? before : after;
 }
 
-void ap__sampled_explain(uintptr_t address, enum ap__access access)
+void ap__sampled_explain(uintptr_t address, enum ap__access access, const void *caller)
 {
     size_t number = (address - ap__sampled_start) / page_bytes;
     const struct page *page = number % 2 == 1 ? used(&pages[number / 2]) : nearest(address, number);
@@ -278,13 +279,13 @@ void ap__sampled_explain(uintptr_t address, enum ap__access access)
                      freed                    ? AP__MISUSE_USED_FREED
                      : address >= page->block ? AP__MISUSE_USED_BEYOND
                                               : AP__MISUSE_USED_BEFORE);
-    write_history(page, "touched");
+    write_history(page, "touched", caller);
 }
 
 /* ------------------------------------------------------------ free */
 
 /* The record of a block that is live; anything else ends the process. */
-static struct page *live_page(const void *p, const char *function)
+static struct page *live_page(const void *p, const char *function, const void *caller)
 {
     struct page *page = page_at(p);
     if (page == NULL) {
@@ -292,7 +293,7 @@ static struct page *live_page(const void *p, const char *function)
     }
     uint8_t state = atomic_load_explicit(&page->state, memory_order_acquire);
     if (state == FREED) {
-        report(function, p, page, AP__MISUSE_DOUBLE_FREE);
+        report(function, p, page, AP__MISUSE_DOUBLE_FREE, caller);
     }
     if (state != LIVE) {
         ap__misuse(function, p, AP__MISUSE_NOT_LIVE);
@@ -300,28 +301,29 @@ static struct page *live_page(const void *p, const char *function)
     return page;
 }
 
-static void check_surroundings(const struct page *page, const void *p, const char *function)
+static void check_surroundings(const struct page *page, const void *p, const char *function,
+                               const void *caller)
 {
     uintptr_t start = (uintptr_t)address_of(page);
     uintptr_t end = page->block + page->size;
     if (!ap__canary_is_filled((void *)start, page->block - start)) {
-        report(function, p, page, AP__MISUSE_UNDERFLOW);
+        report(function, p, page, AP__MISUSE_UNDERFLOW, caller);
     }
     if (!ap__canary_is_filled((void *)end, start + page_bytes - end)) {
-        report(function, p, page, AP__MISUSE_OVERFLOW);
+        report(function, p, page, AP__MISUSE_OVERFLOW, caller);
     }
 }
 
-void ap__sampled_give(void *p, const char *function)
+void ap__sampled_give(void *p, const char *function, const void *caller)
 {
-    struct page *page = live_page(p, function);
-    check_surroundings(page, p, function);
+    struct page *page = live_page(p, function, caller);
+    check_surroundings(page, p, function, caller);
     struct event freed;
-    note(&freed);
+    note(&freed, caller);
     uint8_t live = LIVE;
     if (!atomic_compare_exchange_strong_explicit(&page->state, &live, FREED, memory_order_acq_rel,
                                                  memory_order_acquire)) {
-        report(function, p, page, AP__MISUSE_DOUBLE_FREE);
+        report(function, p, page, AP__MISUSE_DOUBLE_FREE, caller);
     }
     page->freed = freed;
     if (!ap__os_discard(address_of(page), page_bytes)) {
@@ -339,7 +341,7 @@ void ap__sampled_give(void *p, const char *function)
 
 size_t ap__sampled_size(const void *p, const char *function)
 {
-    return live_page(p, function)->size;
+    return live_page(p, function, NULL)->size;
 }
 
 void ap__sampled_stats(struct ap__sampled_stats *stats)

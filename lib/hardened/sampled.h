@@ -46,19 +46,20 @@ static inline bool ap__sampled_contains(const void *p)
 /* Counts `allocations` of this thread. `true`: the next one shall be sampled. */
 bool ap__sampled_is_due(uint64_t allocations);
 
-/* A block; zeroed. `alignment` is a power of two. NULL: too large, or all pages are in use or, unless
- * this is the `last_resort`, have been until a short while ago. */
-void *ap__sampled_take(size_t alignment, size_t size, bool last_resort);
+/* A block; zeroed. `alignment` is a power of two. `caller`: where the heap was called from (os/stack_trace.h). NULL: too
+ * large, or all pages are in use or, unless this is the `last_resort`, have been until a short while ago, or there can
+ * be no stack trace. */
+void *ap__sampled_take(size_t alignment, size_t size, bool last_resort, const void *caller);
 
 /* Frees a block of the pool; anything but the start of a live one is misuse of `function`. */
-void ap__sampled_give(void *p, const char *function);
+void ap__sampled_give(void *p, const char *function, const void *caller);
 
 /* Bytes of the live block at `p`, as they were asked for; anything else is misuse of `function`. */
 size_t ap__sampled_size(const void *p, const char *function);
 
 /* Says on standard error which block an access to an inaccessible address of the pool was meant for, and
  * its history. In a signal handler. */
-void ap__sampled_explain(uintptr_t address, enum ap__access access);
+void ap__sampled_explain(uintptr_t address, enum ap__access access, const void *caller);
 
 struct ap__sampled_stats {
     uint64_t taken; /* blocks since start */

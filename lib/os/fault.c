@@ -12,6 +12,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "os/stack_trace.h"
+
 static ap__fault_observer *observer;
 static struct sigaction previous;
 static _Atomic(bool) busy; /* a thread is telling what it knows */
@@ -32,6 +34,32 @@ static enum ap__access access_of(const ucontext_t *context)
 #endif
 }
 
+/* The stack lies where the access went: it is not to be read. */
+static bool is_near(uintptr_t address, uintptr_t stack)
+{
+    enum { NEAR_BYTES = 64 << 10 };
+    return address - stack + NEAR_BYTES < 2 * NEAR_BYTES;
+}
+
+/* The unwinder where it made the access, or called one of libc's functions for strings, which make no frame. */
+static const void *caller_of(const ucontext_t *context, uintptr_t address)
+{
+#if defined(__x86_64__)
+    const void *here = (const void *)context->uc_mcontext.gregs[REG_RIP];
+    const void *const *stack = (const void *const *)context->uc_mcontext.gregs[REG_RSP];
+    bool is_known = !ap__stack_trace_is_allowed(here) || is_near(address, (uintptr_t)stack);
+    return is_known ? here : *stack;
+#elif defined(__aarch64__)
+    const void *here = (const void *)context->uc_mcontext.pc;
+    (void)address;
+    return ap__stack_trace_is_allowed(here) ? (const void *)context->uc_mcontext.regs[30] : here;
+#else
+    (void)context;
+    (void)address;
+    return NULL;
+#endif
+}
+
 static bool has_previous(void)
 {
     return (previous.sa_flags & SA_SIGINFO) != 0 ||
@@ -45,7 +73,8 @@ static void observe(const siginfo_t *info, const ucontext_t *context)
     while (atomic_exchange(&busy, true)) {
         (void)nanosleep(&a_moment, NULL);
     }
-    observer((uintptr_t)info->si_addr, access_of(context));
+    uintptr_t address = (uintptr_t)info->si_addr;
+    observer(address, access_of(context), caller_of(context, address));
     /* Where the process is about to end, others that fault meanwhile shall not end it before it has told all. */
     if (has_previous()) {
         atomic_store(&busy, false);

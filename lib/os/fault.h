@@ -17,8 +17,11 @@ enum ap__access { AP__ACCESS_UNKNOWN, AP__ACCESS_READ, AP__ACCESS_WRITE };
 /* For reports. */
 const char *ap__access_name(enum ap__access access);
 
-/* Called in the signal handler; may do what a signal handler may. */
-typedef void ap__fault_observer(uintptr_t address, enum ap__access access);
+/*
+ * Called in the signal handler; may do what a signal handler may. `caller`: for a stack trace (os/stack_trace.h), the
+ * code that made the access, or that had called it; NULL: unknown.
+ */
+typedef void ap__fault_observer(uintptr_t address, enum ap__access access, const void *caller);
 
 /* Once, at start. `false`: the kernel refused. */
 bool ap__fault_watch(ap__fault_observer *observer);

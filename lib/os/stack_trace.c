@@ -5,6 +5,7 @@
 #include "os/stack_trace.h"
 
 #include <errno.h>
+#include <link.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,24 +21,79 @@
 
 static _Atomic(bool) prepared;
 
+static AP_TLS bool is_taking;
+
+/* ------------------------------------------------------------ the unwinder */
+
+/* Code of the unwinder; constant once prepared. */
+static uintptr_t unwinder_start;
+static size_t unwinder_bytes;
+
+static void note_code(const struct dl_phdr_info *object)
+{
+    for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        if (segment->p_type == PT_LOAD && (segment->p_flags & PF_X) != 0) {
+            unwinder_start = object->dlpi_addr + segment->p_vaddr;
+            unwinder_bytes = segment->p_memsz;
+        }
+    }
+}
+
+/* backtrace() loads the unwinder by this name, whichever others the program may have. */
+static int find_library(struct dl_phdr_info *object, size_t size AP_UNUSED, void *unused AP_UNUSED)
+{
+    static const char name[] = "libgcc_s.so";
+    const char *slash = strrchr(object->dlpi_name, '/');
+    const char *file = slash != NULL ? slash + 1 : object->dlpi_name;
+    bool found = strncmp(file, name, sizeof name - 1) == 0;
+    if (found) {
+        note_code(object);
+    }
+    return found;
+}
+
+/* Linked into the program, the unwinder is a small part of it: this function and what lies next to it. */
+enum { NEAR_BYTES = 16 << 10 };
+extern const char _Unwind_Find_FDE[] __attribute__((weak));
+
+static void find_unwinder(void)
+{
+    if (dl_iterate_phdr(find_library, NULL) == 0 && _Unwind_Find_FDE != NULL) {
+        unwinder_start = (uintptr_t)_Unwind_Find_FDE - NEAR_BYTES;
+        unwinder_bytes = 2 * NEAR_BYTES;
+    }
+}
+
+/* ------------------------------------------------------------ traces */
+
+bool ap__stack_trace_is_allowed(const void *caller)
+{
+    return !is_taking && (uintptr_t)caller - unwinder_start >= unwinder_bytes;
+}
+
 void ap__stack_trace_prepare(void)
 {
 #ifdef HAS_BACKTRACE
     void *frame;
     (void)backtrace(&frame, 1);
+    find_unwinder();
     /* release: pairs with the acquire below: the unwinder is loaded. */
     atomic_store_explicit(&prepared, true, memory_order_release);
 #endif
 }
 
-void ap__stack_trace_take(struct ap__stack_trace *trace)
+void ap__stack_trace_take(struct ap__stack_trace *trace, const void *caller)
 {
     trace->count = 0;
 #ifdef HAS_BACKTRACE
-    if (atomic_load_explicit(&prepared, memory_order_acquire)) {
+    if (atomic_load_explicit(&prepared, memory_order_acquire) &&
+        ap__stack_trace_is_allowed(caller)) {
         int saved_errno = errno;
         void *frames[AP__STACK_FRAMES_MAX + 1]; /* the first is this function */
+        is_taking = true;
         int count = backtrace(frames, AP__STACK_FRAMES_MAX + 1);
+        is_taking = false;
         trace->count = count > 1 ? (unsigned)count - 1 : 0;
         memcpy(trace->frames, frames + 1, trace->count * sizeof frames[0]);
         errno = saved_errno;

@@ -19,6 +19,16 @@ link_and_run() {
     echo "ok: $label"
 }
 
+# An exception through code made at run time, with an unwinder inside of the program; 77: there can be no such code.
+throw_under_options() {
+    local status conf
+    for conf in guard_sample:1 guard_sample:100 hardened:true; do
+        status=0
+        APMALLOC_CONF=$conf timeout 60 "$scratch/program" >"$scratch/log" 2>&1 || status=$?
+        ((status == 0 || status == 77)) || fail "exceptions, $conf: status $status: $(<"$scratch/log")"
+    done
+}
+
 for kind in -static -static-pie -no-pie -pie; do
     # gcc wants position-independent objects for static-pie, and says so with -fPIE only.
     flags=(-O2 -pthread "$kind")
@@ -27,4 +37,8 @@ for kind in -static -static-pie -no-pie -pie; do
     # Nothing but new and delete: without all of the archive the linker would be content with libstdc++'s.
     link_and_run "C++ $kind" "${cxx[@]}" -std=c++17 "${flags[@]}" "$here/only_new.cpp" \
         -Wl,--whole-archive "$archive" -Wl,--no-whole-archive
+    quietly "${cxx[@]}" -std=c++17 "${flags[@]}" "$here/../api/unwind_program.cpp" \
+        -Wl,--whole-archive "$archive" -Wl,--no-whole-archive -o "$scratch/program"
+    throw_under_options
+    echo "ok: exceptions $kind"
 done

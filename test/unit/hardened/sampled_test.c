@@ -36,59 +36,59 @@ Test(sampled, blocks_are_aligned_zeroed_and_of_their_size)
 {
     for (size_t alignment = 1; alignment <= page; alignment *= 2) {
         for (size_t size = 0; size <= page; size += size < 64 ? 1 : 97) {
-            unsigned char *p = ap__sampled_take(alignment, size, false);
+            unsigned char *p = ap__sampled_take(alignment, size, false, NULL);
             cr_assert_not_null(p);
             cr_assert(ap__sampled_contains(p));
             cr_assert_eq((uintptr_t)p % (alignment > 16 ? alignment : 16), 0);
             cr_assert(ap__is_zero(p, size));
             cr_assert_eq(ap__sampled_size(p, "free"), size);
             memset(p, 0xFF, size);
-            ap__sampled_give(p, "free");
+            ap__sampled_give(p, "free", NULL);
         }
     }
 }
 
 Test(sampled, what_does_not_fit_in_a_page_is_not_sampled)
 {
-    cr_assert_null(ap__sampled_take(16, page + 1, false));
-    cr_assert_null(ap__sampled_take(2 * page, 8, false));
+    cr_assert_null(ap__sampled_take(16, page + 1, false, NULL));
+    cr_assert_null(ap__sampled_take(2 * page, 8, false, NULL));
 }
 
 Test(sampled, as_many_as_there_are_pages_live_at_once_and_each_has_its_own)
 {
     void *blocks[POOL];
     for (int i = 0; i < POOL; i++) {
-        blocks[i] = ap__sampled_take(16, 100, false);
+        blocks[i] = ap__sampled_take(16, 100, false, NULL);
         cr_assert_not_null(blocks[i]);
         for (int k = 0; k < i; k++) {
             cr_assert_neq((uintptr_t)blocks[i] / page, (uintptr_t)blocks[k] / page);
         }
     }
-    cr_assert_null(ap__sampled_take(16, 100, false));
+    cr_assert_null(ap__sampled_take(16, 100, false, NULL));
     struct ap__sampled_stats stats;
     ap__sampled_stats(&stats);
     cr_assert_eq(stats.live, POOL);
     cr_assert_eq(stats.live_bytes, POOL * 100);
     cr_assert_eq(stats.failed, 1);
     for (int i = 0; i < POOL; i++) {
-        ap__sampled_give(blocks[i], "free");
+        ap__sampled_give(blocks[i], "free", NULL);
     }
-    cr_assert_not_null(ap__sampled_take(16, 100, false));
+    cr_assert_not_null(ap__sampled_take(16, 100, false, NULL));
     for (int i = 1; i < KEPT_BACK; i++) {
-        cr_assert_not_null(ap__sampled_take(16, 100, false));
+        cr_assert_not_null(ap__sampled_take(16, 100, false, NULL));
     }
-    cr_assert_null(ap__sampled_take(16, 100, false));
-    cr_assert_not_null(ap__sampled_take(16, 100, true));
+    cr_assert_null(ap__sampled_take(16, 100, false, NULL));
+    cr_assert_not_null(ap__sampled_take(16, 100, true, NULL));
 }
 
 Test(sampled, a_freed_page_waits_for_others)
 {
-    void *first = ap__sampled_take(16, 100, false);
-    ap__sampled_give(first, "free");
+    void *first = ap__sampled_take(16, 100, false, NULL);
+    ap__sampled_give(first, "free", NULL);
     for (int i = 0; i < KEPT_BACK; i++) {
-        void *p = ap__sampled_take(16, 100, false);
+        void *p = ap__sampled_take(16, 100, false, NULL);
         cr_assert_neq((uintptr_t)p / page, (uintptr_t)first / page);
-        ap__sampled_give(p, "free");
+        ap__sampled_give(p, "free", NULL);
     }
 }
 
@@ -112,9 +112,9 @@ struct access {
 static void touch(void *argument)
 {
     const struct access *access = argument;
-    volatile char *p = ap__sampled_take(16, access->size, false);
+    volatile char *p = ap__sampled_take(16, access->size, false, NULL);
     if (access->freed) {
-        ap__sampled_give((void *)p, "free");
+        ap__sampled_give((void *)p, "free", NULL);
     }
     if (access->writes) {
         p[access->offset] = 1;
@@ -171,11 +171,11 @@ Test(sampled, faults_of_other_addresses_take_their_course)
 static void overflow_in_page(void *offset)
 {
     for (int i = 0; i < 64; i++) { /* both placements come up */
-        unsigned char *p = ap__sampled_take(16, 100, false);
+        unsigned char *p = ap__sampled_take(16, 100, false, NULL);
         if ((uintptr_t)p % page == 0 ? *(long *)offset > 0 : *(long *)offset < 0) {
             p[*(long *)offset] ^= 1;
         }
-        ap__sampled_give(p, "free");
+        ap__sampled_give(p, "free", NULL);
     }
 }
 
@@ -195,9 +195,9 @@ Test(sampled, a_write_beside_the_block_on_its_page_is_found_when_it_is_freed)
 static void free_twice(void *unused)
 {
     (void)unused;
-    void *p = ap__sampled_take(16, 100, false);
-    ap__sampled_give(p, "free");
-    ap__sampled_give(p, "free");
+    void *p = ap__sampled_take(16, 100, false, NULL);
+    ap__sampled_give(p, "free", NULL);
+    ap__sampled_give(p, "free", NULL);
 }
 
 Test(sampled, a_double_free_is_reported_with_its_history)
@@ -212,13 +212,13 @@ Test(sampled, a_double_free_is_reported_with_its_history)
 static void free_inside(void *unused)
 {
     (void)unused;
-    ap__sampled_give((char *)ap__sampled_take(16, 100, false) + 16, "free");
+    ap__sampled_give((char *)ap__sampled_take(16, 100, false, NULL) + 16, "free", NULL);
 }
 
 static void free_guard(void *unused)
 {
     (void)unused;
-    ap__sampled_give((void *)ap__sampled_start, "free");
+    ap__sampled_give((void *)ap__sampled_start, "free", NULL);
 }
 
 Test(sampled, other_addresses_of_the_pool_are_no_blocks)
@@ -237,34 +237,34 @@ Test(sampled, a_page_that_cannot_be_made_usable_is_not_lost)
 {
     for (int i = 0; i < 2 * POOL; i++) {
         os_faults_fail_nth(OS_FAULTS_MPROTECT, 1);
-        cr_assert_null(ap__sampled_take(16, 100, false));
+        cr_assert_null(ap__sampled_take(16, 100, false, NULL));
     }
     os_faults_reset();
     void *blocks[POOL];
     for (int i = 0; i < POOL; i++) {
-        blocks[i] = ap__sampled_take(16, 100, false);
+        blocks[i] = ap__sampled_take(16, 100, false, NULL);
         cr_assert_not_null(blocks[i]);
     }
 }
 
 Test(sampled, a_page_that_cannot_be_guarded_is_not_used_again)
 {
-    void *p = ap__sampled_take(16, 100, false);
+    void *p = ap__sampled_take(16, 100, false, NULL);
     os_faults_fail_nth(OS_FAULTS_MPROTECT, 1);
-    ap__sampled_give(p, "free");
+    ap__sampled_give(p, "free", NULL);
     os_faults_reset();
     for (int i = 0; i < 4 * POOL; i++) {
-        void *other = ap__sampled_take(16, 100, false);
+        void *other = ap__sampled_take(16, 100, false, NULL);
         cr_assert_not_null(other);
         cr_assert_neq((uintptr_t)other / page, (uintptr_t)p / page);
-        ap__sampled_give(other, "free");
+        ap__sampled_give(other, "free", NULL);
     }
 }
 
 Test(sampled, errno_stays)
 {
     errno = 1789;
-    ap__sampled_give(ap__sampled_take(16, 100, false), "free");
+    ap__sampled_give(ap__sampled_take(16, 100, false, NULL), "free", NULL);
     cr_assert_eq(errno, 1789);
 }
 
@@ -272,12 +272,12 @@ Test(sampled, errno_stays)
 Test(sampled, blocks_count_in_mallinfo)
 {
     struct ap_mallinfo2 before = ap_mallinfo2();
-    void *p = ap__sampled_take(16, 4000, false);
+    void *p = ap__sampled_take(16, 4000, false, NULL);
     struct ap_mallinfo2 i = ap_mallinfo2();
     cr_assert_eq(i.uordblks, before.uordblks + 4000);
     cr_assert_eq(i.arena, before.arena + 4000);
     cr_assert_eq(i.fordblks, before.fordblks);
     cr_assert_geq(i.usmblks, i.arena);
-    ap__sampled_give(p, "free");
+    ap__sampled_give(p, "free", NULL);
     cr_assert_eq(ap_mallinfo2().arena, before.arena);
 }

@@ -2,7 +2,8 @@
 /*
  * fault_test.c: the look at faults.
  * Goal: the observer learns address and kind of an access, and then everything goes on as without it: the
- * earlier handler is called, or the process ends by the signal; signals that were sent are no faults.
+ * earlier handler is called, or the process ends by the signal; signals that were sent are no faults. Who
+ * called a function of libc that made the access is told, too.
  * Method: children that fault.
  */
 #include "os/fault.h"
@@ -14,24 +15,31 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/compiler.h"
 #include "support/child.h"
 
 TestSuite(fault, .timeout = 60);
 
 static char *page;
 
-static void observe(uintptr_t address, enum ap__access access)
+static void observe(uintptr_t address, enum ap__access access, const void *caller)
 {
+    (void)caller;
     char text[64];
     int length = snprintf(text, sizeof text, "%s %zd\n", ap__access_name(access),
                           (ssize_t)(address - (uintptr_t)page));
     (void)!write(STDERR_FILENO, text, (size_t)length);
 }
 
-static void set_up(void)
+static void set_up_with(ap__fault_observer *observer)
 {
     page = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    cr_assert(ap__fault_watch(observe));
+    cr_assert(ap__fault_watch(observer));
+}
+
+static void set_up(void)
+{
+    set_up_with(observe);
 }
 
 static void write_there(void *unused)
@@ -57,6 +65,39 @@ Test(fault, is_seen_and_ends_the_process)
     child_run(&result, read_there, NULL);
     cr_assert_eq(result.signal, SIGSEGV);
     cr_assert_str_eq(result.text, "read 7\n");
+}
+
+static size_t (*volatile length_of)(const char *) = strlen;
+
+AP_NOINLINE static void measure_there(void *unused)
+{
+    (void)unused;
+    cr_assert_neq(length_of(page), 1); /* no tail call */
+}
+
+static void say_caller(uintptr_t address, enum ap__access access, const void *caller)
+{
+    bool is_here = (uintptr_t)caller - (uintptr_t)measure_there < 100;
+    (void)address;
+    (void)access;
+    (void)!write(STDERR_FILENO, is_here ? "here\n" : "there\n", is_here ? 5 : 6);
+}
+
+static void measure_and_say(void *unused)
+{
+    set_up_with(say_caller);
+    measure_there(unused);
+}
+
+Test(fault, in_a_function_of_libc_is_its_callers)
+{
+#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(__SANITIZE_ADDRESS__)
+    struct child_result result;
+    child_run(&result, measure_and_say, NULL);
+    cr_assert_eq(strncmp(result.text, "here\n", 5), 0, "%s", result.text);
+#else
+    (void)measure_and_say;
+#endif
 }
 
 static void earlier(int number)

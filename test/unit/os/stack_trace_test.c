@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * stack_trace_test.c: who called.
- * Goal: a trace leads from the function that takes it to its callers; none before it is prepared; errno
- * stays. Method: a chain of functions that the compiler cannot merge.
+ * Goal: a trace leads from the function that takes it to its callers; none before it is prepared, nor where the
+ * unwinder is the caller; errno stays. Method: a chain of functions that the compiler cannot merge.
  */
 #include "os/stack_trace.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <link.h>
 #include <string.h>
 
 #include "support/child.h"
 
 static struct ap__stack_trace trace;
+static const void *heap_caller;
 
 AP_NOINLINE static void *inner(void)
 {
-    ap__stack_trace_take(&trace);
+    ap__stack_trace_take(&trace, heap_caller);
     return __builtin_return_address(0);
 }
 
@@ -48,6 +50,37 @@ Test(stack_trace, leads_to_the_callers)
 #else
     cr_assert_eq(trace.frames[1], in_outer);
 #endif
+}
+
+/* An address in the library that backtrace() uses, from what the loader knows. */
+static int find_code(struct dl_phdr_info *object, size_t size, void *found)
+{
+    (void)size;
+    if (strstr(object->dlpi_name, "/libgcc_s.so") == NULL) {
+        return 0;
+    }
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        if (segment->p_type == PT_LOAD && (segment->p_flags & PF_X) != 0) {
+            *(uintptr_t *)found = object->dlpi_addr + segment->p_vaddr + segment->p_memsz / 2;
+        }
+    }
+    return 1;
+}
+
+Test(stack_trace, is_none_where_the_unwinder_calls)
+{
+    uintptr_t code = 0;
+    ap__stack_trace_prepare();
+    if (dl_iterate_phdr(find_code, &code) == 0) {
+        cr_skip_test("the unwinder is no library here");
+    }
+    cr_assert(ap__stack_trace_is_allowed(NULL));
+    cr_assert(ap__stack_trace_is_allowed((const void *)(uintptr_t)outer));
+    cr_assert_not(ap__stack_trace_is_allowed((const void *)code));
+    heap_caller = (const void *)code;
+    (void)outer();
+    cr_assert_eq(trace.count, 0);
 }
 
 static void write_trace(void *unused)
