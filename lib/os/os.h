@@ -41,7 +41,8 @@ bool ap__os_protect_none(void *address, size_t size_bytes);
 /* Makes a page read-only. */
 bool ap__os_protect_read_only(void *address, size_t size_bytes);
 
-/* Gives the memory of a committed range back; it stays usable and reads as zero. */
+/* Gives the memory of a committed range back; it stays usable and reads as zero, and locked where it was locked. `false`:
+ * refused, by kernels before 5.18 for locked memory; a part may be zero. */
 bool ap__os_discard(void *address, size_t size_bytes);
 
 /* Child processes find the pages zero, however they were made. `false`: the kernel does not do that. */

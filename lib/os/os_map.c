@@ -90,9 +90,19 @@ static bool advise(void *address, size_t size_bytes, int advice)
     return done;
 }
 
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24 /* Linux 5.18 */
+#endif
+
 bool ap__os_discard(void *address, size_t size_bytes)
 {
-    return advise(address, size_bytes, MADV_DONTNEED);
+    int saved_errno = errno;
+    bool done = madvise(address, size_bytes, MADV_DONTNEED) == 0;
+    if (!done && errno == EINVAL) { /* a page of the range is locked */
+        done = madvise(address, size_bytes, MADV_DONTNEED_LOCKED) == 0;
+    }
+    errno = saved_errno;
+    return done;
 }
 
 bool ap__os_wipe_on_fork(void *address, size_t size_bytes)

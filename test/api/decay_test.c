@@ -112,7 +112,13 @@ Test(decay, programs_rest_where_madvise_is_refused)
     run("without_madvise_einval", DECAY);
 }
 
-Test(decay, programs_rest_where_memory_is_locked)
+Test(decay, locked_memory_goes_back_where_the_kernel_can_do_that_and_programs_rest_elsewhere)
 {
     run("locked", DECAY);
+    run("locked", DECAY ",reserve:4M");
+}
+
+Test(decay, locked_memory_stays_with_decay_off)
+{
+    run("locked_never", "decay_ms:-1");
 }

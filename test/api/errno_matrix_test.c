@@ -78,7 +78,7 @@ Test(errno_matrix, resizing_leaves_it_alone)
     }
 }
 
-/* Releases the blocks of every function beside trims that the kernel refuses: locked pages. */
+/* Releases the blocks of every function beside trims that the kernel refuses, at least at first: locked pages. */
 Test(errno_matrix, releasing_and_trimming_locked_pages_leaves_it_alone)
 {
     FOR_EACH_SET (e) {

@@ -186,7 +186,7 @@ Test(errno_, free_and_trim_of_locked_pages_leave_it_alone)
             cr_skip_test("this process may not lock memory");
         }
         errno = STALE_ERRNO;
-        e->free(p); /* discarding locked pages fails with EINVAL */
+        e->free(p); /* discarding locked pages fails with EINVAL, at least at first */
         (void)e->malloc_trim(0);
         (void)ap_trim();
         cr_assert_eq(errno, STALE_ERRNO, "errno %d", errno);

@@ -87,7 +87,7 @@ static void use_locked_heap(void *set)
         expect(p != NULL, "there is memory again");
         e->free(p);
     }
-    (void)ap_trim(); /* locked pages cannot be discarded: nothing to report */
+    (void)ap_trim(); /* whether or not the kernel takes locked pages: nothing to report */
 }
 
 Test(locked, memory_beyond_the_limit_is_enomem)

@@ -395,6 +395,42 @@ static void lock_page(void *address)
     }
 }
 
+/* Discarding as a kernel before 5.18 does it. */
+static bool refuses_to_discard_locked(void *address)
+{
+    int saved_errno = errno;
+    bool refuses = madvise(address, page, MADV_DONTNEED) != 0 && errno == EINVAL;
+    errno = saved_errno;
+    return refuses;
+}
+
+Test(os_map, locked_memory_is_given_back_too_and_stays_locked)
+{
+    char *p = ap__os_map(PAGES * page);
+    cr_assert_not_null(p);
+    lock_page(p + 3 * page);
+    if (madvise(p, page, ADVICE_DONTNEED_LOCKED) != 0) {
+        errno = STALE_ERRNO;
+        cr_skip_test("this kernel is older than 5.18");
+    }
+    memset(p, 'x', PAGES * page);
+    cr_assert(ap__os_discard(p, PAGES * page));
+    cr_assert_eq(resident_pages(p, PAGES), 0);
+    cr_assert(all_bytes_are(p, 0, PAGES * page));
+    cr_assert(refuses_to_discard_locked(p + 3 * page), "the page is still locked");
+}
+
+Test(os_map, locked_memory_that_the_kernel_does_not_take_keeps_its_contents)
+{
+    char *p = ap__os_map(PAGES * page);
+    cr_assert_not_null(p);
+    lock_page(p);
+    memset(p, 'x', PAGES * page);
+    os_faults_lack_advice(ADVICE_DONTNEED_LOCKED);
+    cr_assert_not(ap__os_discard(p, PAGES * page));
+    cr_assert(all_bytes_are(p, 'x', PAGES * page));
+}
+
 /* All pages, of which one was locked: no access is possible, then all are, and read as zero. */
 static void guard_around_locked_page(char *p)
 {
