@@ -38,6 +38,7 @@
 #include "life/helper.h"
 #include "meta/meta.h"
 #include "os/lock.h"
+#include "os/stack_trace.h"
 #include "table/large_table.h"
 
 /* libc's list of streams; absent from programs without streams, and perhaps from a later libc. */
@@ -139,6 +140,7 @@ static void before_fork(void)
     if (forks_under_way++ != 0) {
         return;
     }
+    ap__stack_trace_before_fork(); /* first: those that take one may need our locks */
     took_locks = !ap__lock_is_at_work();
     if (took_locks) {
         take_streams();
@@ -157,6 +159,7 @@ static void after_fork_in_parent(void)
         }
         ap__lock_fork_window_close();
         release_streams();
+        ap__stack_trace_after_fork_in_parent();
     }
     forks_under_way--;
 }
@@ -172,6 +175,7 @@ static void after_fork_in_child(void)
         ap__lock_fork_window_close();
     }
     forget_streams_in_child();
+    ap__stack_trace_after_fork_in_child(is_nested);
     ap__large_table_after_fork_in_child();
     ap__thread_after_fork_in_child();
     ap__decay_after_fork_in_child();

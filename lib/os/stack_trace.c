@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <link.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +23,11 @@
 static _Atomic(bool) prepared;
 
 static AP_TLS bool is_taking;
+
+/* Threads that take a trace, and that fork. Each looks at the other count after it has changed its own, so one of two
+ * that meet sees the other: sequentially consistent. */
+static atomic_uint takers;
+static atomic_uint forks;
 
 /* ------------------------------------------------------------ the unwinder */
 
@@ -83,17 +89,63 @@ void ap__stack_trace_prepare(void)
 #endif
 }
 
+#ifdef HAS_BACKTRACE
+/* A signal in between, whose handler forks, takes this thread for another one: that errs on the safe side. */
+static bool begin(void)
+{
+    if (!atomic_load_explicit(&prepared, memory_order_acquire)) {
+        return false;
+    }
+    atomic_fetch_add(&takers, 1);
+    is_taking = true;
+    return true;
+}
+
+static void end(void)
+{
+    is_taking = false;
+    atomic_fetch_sub(&takers, 1);
+}
+#endif
+
+static unsigned others(void)
+{
+    return atomic_load(&takers) - is_taking;
+}
+
+void ap__stack_trace_before_fork(void)
+{
+    /* Some milliseconds; not for ever, as the handler of a signal may fork that has interrupted one of the takers. */
+    enum { TRIES = 10000 };
+    atomic_fetch_add(&forks, 1);
+    for (int i = 0; i < TRIES && others() != 0; i++) {
+        (void)sched_yield();
+    }
+}
+
+void ap__stack_trace_after_fork_in_parent(void)
+{
+    atomic_fetch_sub(&forks, 1);
+}
+
+void ap__stack_trace_after_fork_in_child(bool again)
+{
+    if (others() != 0) {
+        atomic_store(&prepared, false);
+    }
+    atomic_store(&takers, is_taking);
+    atomic_store(&forks, again);
+}
+
 void ap__stack_trace_take(struct ap__stack_trace *trace, const void *caller)
 {
     trace->count = 0;
 #ifdef HAS_BACKTRACE
-    if (atomic_load_explicit(&prepared, memory_order_acquire) &&
-        ap__stack_trace_is_allowed(caller)) {
+    if (ap__stack_trace_is_allowed(caller) && begin()) {
         int saved_errno = errno;
         void *frames[AP__STACK_FRAMES_MAX + 1]; /* the first is this function */
-        is_taking = true;
-        int count = backtrace(frames, AP__STACK_FRAMES_MAX + 1);
-        is_taking = false;
+        int count = atomic_load(&forks) == 0 ? backtrace(frames, AP__STACK_FRAMES_MAX + 1) : 0;
+        end();
         trace->count = count > 1 ? (unsigned)count - 1 : 0;
         memcpy(trace->frames, frames + 1, trace->count * sizeof frames[0]);
         errno = saved_errno;

@@ -34,6 +34,16 @@ bool ap__stack_trace_is_allowed(const void *caller);
 /* The caller's own trace. Empty before ap__stack_trace_prepare(), and where none is allowed. */
 void ap__stack_trace_take(struct ap__stack_trace *trace, const void *caller);
 
+/*
+ * Around a fork, by the thread that forks. A child must not wait for the unwinder's lock if a thread had it that the
+ * child does not have: so none is taken during a fork, and whoever takes one is waited for, for a while. A
+ * child for which that was not long enough takes none any more. `again`: the child goes on with an earlier fork of
+ * its thread, which a signal handler's has interrupted.
+ */
+void ap__stack_trace_before_fork(void);
+void ap__stack_trace_after_fork_in_parent(void);
+void ap__stack_trace_after_fork_in_child(bool again);
+
 /* One line a frame to standard error: file, function where it is known, address. */
 void ap__stack_trace_write(const struct ap__stack_trace *trace);
 

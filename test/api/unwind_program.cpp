@@ -6,8 +6,8 @@
  * The unwinder sorts what was registered when the next exception is thrown or the next stack trace is taken, and calls
  * malloc() and free() for that while it holds a lock, which a stack trace would ask for.
  *
- * unwind_program throws|traces|threads|fault|fault_large: exceptions; none, so that whoever takes a stack trace sorts;
- * exceptions in several threads; the unwinder is left with a description that was freed, in a sampled block or a large one,
+ * unwind_program throws|traces|threads|fork|fault|fault_large: exceptions; none, so that whoever takes a stack trace sorts;
+ * exceptions in several threads; children of a program whose threads allocate; the unwinder is left with a description that was freed, in a sampled block or a large one,
  * and runs into it when an exception is thrown.
  */
 #include <cstdint>
@@ -17,6 +17,8 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 extern "C" void __register_frame(void *);
 extern "C" void __deregister_frame(void *);
@@ -28,7 +30,8 @@ enum {
     DESCRIPTION_BYTES = 90 /* no class */,
     THREADS = 4,
     ROUNDS = 3000,
-    RING = 20000
+    RING = 20000,
+    FORKS = 400
 };
 
 typedef void callback();
@@ -162,6 +165,43 @@ void work_in_threads()
     }
 }
 
+void *churn_for_ever(void *unused)
+{
+    for (unsigned round = 0;; round++) {
+        churn(round);
+    }
+    return unused;
+}
+
+/* Threads that have stack traces taken all the time, and hold the unwinder's lock for that, do not exist in children. */
+void fork_beside_threads()
+{
+    unsigned char description[DESCRIPTION_BYTES];
+    describe(description, make_code());
+    __register_frame(description);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, nullptr, churn_for_ever, nullptr) != 0) {
+            std::exit(2);
+        }
+    }
+    for (int i = 0; i < FORKS; i++) {
+        int status = 0;
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(20);
+            for (unsigned round = 0; round < 20; round++) {
+                churn(round);
+            }
+            _exit(0);
+        }
+        if (waitpid(child, &status, 0) != child || status != 0) {
+            _exit(3);
+        }
+    }
+    _exit(0);
+}
+
 void free_too_early(void *block)
 {
     unsigned char *code = make_code();
@@ -179,6 +219,8 @@ int main(int argc, char **argv)
     const char *mode = argc > 1 ? argv[1] : "throws";
     if (std::strcmp(mode, "threads") == 0) {
         work_in_threads();
+    } else if (std::strcmp(mode, "fork") == 0) {
+        fork_beside_threads();
     } else if (std::strcmp(mode, "fault") == 0) {
         free_too_early(make_sampled_block(DESCRIPTION_BYTES));
     } else if (std::strcmp(mode, "fault_large") == 0) {

@@ -51,6 +51,12 @@ Test(unwind, exceptions_through_code_made_at_run_time_go_on_under_every_option)
     }
 }
 
+Test(unwind, children_do_not_wait_for_a_thread_that_they_do_not_have)
+{
+    expect_silence("guard_sample:1", "fork");
+    expect_silence("hardened:true,guard_sample:1", "fork");
+}
+
 static void expect_report(const char *conf, const char *mode, const char *text)
 {
     struct child_result result = run(conf, mode);

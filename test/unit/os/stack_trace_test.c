@@ -2,7 +2,7 @@
 /*
  * stack_trace_test.c: who called.
  * Goal: a trace leads from the function that takes it to its callers; none before it is prepared, nor where the
- * unwinder is the caller; errno stays. Method: a chain of functions that the compiler cannot merge.
+ * unwinder is the caller, nor during a fork; errno stays. Method: a chain of functions that the compiler cannot merge.
  */
 #include "os/stack_trace.h"
 
@@ -81,6 +81,29 @@ Test(stack_trace, is_none_where_the_unwinder_calls)
     heap_caller = (const void *)code;
     (void)outer();
     cr_assert_eq(trace.count, 0);
+}
+
+static unsigned frames_now(void)
+{
+    (void)outer();
+    return trace.count;
+}
+
+Test(stack_trace, is_none_during_a_fork_and_goes_on_afterwards)
+{
+    ap__stack_trace_prepare();
+    ap__stack_trace_before_fork();
+    cr_assert_eq(frames_now(), 0);
+    ap__stack_trace_before_fork(); /* of another thread */
+    ap__stack_trace_after_fork_in_parent();
+    cr_assert_eq(frames_now(), 0);
+    ap__stack_trace_after_fork_in_parent();
+    cr_assert_gt(frames_now(), 3);
+    ap__stack_trace_before_fork();
+    ap__stack_trace_after_fork_in_child(true);
+    cr_assert_eq(frames_now(), 0);
+    ap__stack_trace_after_fork_in_child(false);
+    cr_assert_gt(frames_now(), 3);
 }
 
 static void write_trace(void *unused)
