@@ -60,6 +60,9 @@
 #endif
 #endif
 
+/* On functions that read another's stack frame, in builds for AddressSanitizer. */
+#define AP_NO_SANITIZE_ADDRESS __attribute__((no_sanitize_address))
+
 #define AP_ARRAY_LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 
 #endif

@@ -42,7 +42,7 @@ static bool is_near(uintptr_t address, uintptr_t stack)
 }
 
 /* The unwinder where it made the access, or called one of libc's functions for strings, which make no frame. */
-static const void *caller_of(const ucontext_t *context, uintptr_t address)
+AP_NO_SANITIZE_ADDRESS static const void *caller_of(const ucontext_t *context, uintptr_t address)
 {
 #if defined(__x86_64__)
     const void *here = (const void *)context->uc_mcontext.gregs[REG_RIP];
