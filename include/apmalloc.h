@@ -132,7 +132,8 @@ int ap_malloc_trim(size_t pad) AP_NOTHROW_;
  * Called once when the heap has come to use more than its soft limit (option soft_limit, or what the
  * control group of the process allows), and again only after it has been below: `used_bytes` in spans in
  * use, `limit_bytes` the limit. It runs on the library's helper thread where there is one (256 KiB of
- * stack, all signals blocked), else inside a call that allocates or frees; it may allocate and free.
+ * stack, all signals blocked), else inside a call that allocates or frees; it may allocate and free. It must
+ * return: after a jump out of it nothing goes back to the kernel any more.
  */
 typedef void (*ap_pressure_callback)(void *context, size_t used_bytes, size_t limit_bytes);
 

@@ -26,9 +26,12 @@
 enum {
     LONG_DIVISOR = 5,     /* how much sooner long spans go */
     LOOKS_PER_DECAY = 16, /* at partly used spans and transfer caches */
-    PRESSURE_MS = 50,
-    AGE_LEAST = 4, /* looks at which a span is left alone since it was of use */
+    AGE_LEAST = 4,        /* looks at which a span is left alone since it was of use */
+    MUCH_DIVISOR = 16,
 };
+#define MUCH_BYTES_MIN ((size_t)4 << 20)
+
+struct ap__bell ap__decay_bell;
 
 /* What a thread that does a step owns: see `stepping`. */
 static struct {
@@ -215,17 +218,29 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < 0 || (b >= 0 && b < a) ? b : a;
 }
 
-/* Above the soft limit nothing waits, but not more often than every PRESSURE_MS. */
+/* So much in free spans does not wait: who frees it all may come here no more for a long time. */
+static bool is_much_unused(void)
+{
+    size_t unused = 0;
+    for (int kind = 0; kind < AP__DIRTY_KINDS; kind++) {
+        unused += ap__page_heap_dirty_bytes((enum ap__dirty_kind)kind);
+    }
+    return unused >= ap__max(ap__heap_limits_soft() / MUCH_DIVISOR, MUCH_BYTES_MIN);
+}
+
+/* Above the soft limit nothing waits, but all places are looked at not more often than every AP__PRESSURE_MS. */
 static int64_t step_under_pressure(uint64_t now_ms)
 {
-    if (now_ms - state.relieved_ms >= PRESSURE_MS) {
+    if (now_ms - state.relieved_ms >= AP__PRESSURE_MS) {
         state.relieved_ms = now_ms;
         ap__decay_empty_caches("free");
         if (give_back_at_once() == 0) {
             return -1; /* until there is more */
         }
+    } else if (is_much_unused()) {
+        (void)ap__page_heap_purge_all();
     }
-    return (int64_t)(state.relieved_ms + PRESSURE_MS - now_ms) + 1;
+    return (int64_t)(state.relieved_ms + AP__PRESSURE_MS - now_ms) + 1;
 }
 
 static int64_t step(uint64_t now_ms)
@@ -255,6 +270,12 @@ static int64_t step_or_all(uint64_t now_ms, uint64_t since_ms)
     return wait_ms;
 }
 
+/* Even where nothing is to go back by time, a limit is one. */
+static bool may_step(void)
+{
+    return decay_ms != AP__DECAY_NEVER || ap__heap_limits_pressure() != AP__PRESSURE_NONE;
+}
+
 int64_t ap__decay_step(uint64_t now_ms)
 {
     return ap__decay_step_since(now_ms, now_ms);
@@ -262,7 +283,7 @@ int64_t ap__decay_step(uint64_t now_ms)
 
 int64_t ap__decay_step_since(uint64_t now_ms, uint64_t since_ms)
 {
-    if (decay_ms == AP__DECAY_NEVER) {
+    if (!may_step()) {
         return -1;
     }
     int64_t wait_ms = -1;
@@ -283,10 +304,30 @@ int64_t ap__decay_step_since(uint64_t now_ms, uint64_t since_ms)
     return wait_ms;
 }
 
+/* Whoever meets the limit does not wait for the helper's next step, which may be long ahead. */
+static AP_NOINLINE void urge_helper(void)
+{
+    static _Atomic(uint64_t)
+        urged_ms; /* relaxed: once too often, or late by a poll, does no harm */
+    uint64_t now_ms = ap__os_now_ms();
+    uint64_t before_ms = atomic_load_explicit(&urged_ms, memory_order_relaxed);
+    if (now_ms - before_ms >= AP__PRESSURE_MS || is_much_unused()) {
+        atomic_store_explicit(&urged_ms, now_ms, memory_order_relaxed);
+        ap__bell_ring(&ap__decay_bell);
+        ap__bell_ring(&ap__heap_bell);
+    }
+}
+
 void ap__decay_poll(void)
 {
-    /* relaxed: hints. */
-    if (ap__decay_is_helped() || decay_ms == AP__DECAY_NEVER) {
+    if (!may_step()) {
+        return;
+    }
+    /* relaxed, all: hints. */
+    if (ap__decay_is_helped()) {
+        if (AP_UNLIKELY(ap__heap_limits_pressure() != AP__PRESSURE_NONE)) {
+            urge_helper();
+        }
         return;
     }
     uint64_t now_ms = decay_ms == 0 ? 0 : ap__os_now_ms();
@@ -311,16 +352,9 @@ void ap__decay_poll_at_once(void)
     }
 }
 
-/* Out of line, like all that large objects meet seldom. */
-static AP_NOINLINE void poll_or_ring(void)
-{
-    ap__decay_poll();
-    ap__bell_ring(&ap__heap_bell);
-}
-
 void ap__decay_poll_above_limit(void)
 {
     if (AP_UNLIKELY(ap__heap_limits_pressure() == AP__PRESSURE_USED)) {
-        poll_or_ring();
+        ap__decay_poll();
     }
 }

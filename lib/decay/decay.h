@@ -16,6 +16,7 @@
 #define AP_DECAY_DECAY_H
 
 #include "base/compiler.h"
+#include "os/bell.h"
 
 /* Once, before the first use. `decay_ms`: 0 gives back at once, AP__DECAY_NEVER not at all. */
 #define AP__DECAY_NEVER UINT64_MAX
@@ -55,6 +56,12 @@ void ap__decay_poll_at_once(void);
 /* After a span was taken: a step now, by this thread or the helper, if the heap is above its soft limit. What only
  * grows leaves nothing unused, and would never be told. */
 void ap__decay_poll_above_limit(void);
+
+/* How often a heap above its soft limit is looked through. */
+enum { AP__PRESSURE_MS = 50 };
+
+/* Rung when the heap is above its soft limit: a helper's sleep until its next step is to end. */
+extern struct ap__bell ap__decay_bell;
 
 /* Whether a helper thread does the steps: said by one thread at a time, and never so in a child process. */
 void ap__decay_set_helped(bool helped);

@@ -27,6 +27,7 @@
 #include "cache/thread.h"
 #include "config/options.h"
 #include "decay/decay.h"
+#include "heap/heap_limits.h"
 #include "heap/page_heap.h"
 #include "life/soft_limit.h"
 #include "os/bell.h"
@@ -57,10 +58,9 @@ static _Atomic(int) state;
 static _Atomic(unsigned) events_left = EVENTS_BEFORE_START;
 static unsigned events_before_start = EVENTS_BEFORE_START; /* of the state's owner */
 
-static bool is_forked_child;      /* libc may not have noticed that it is single-threaded */
-static pid_t process;             /* whose thread the helper is */
-static pthread_t helper;          /* of the state's owner */
-static struct ap__bell stop_bell; /* cuts timed sleeps short */
+static bool is_forked_child; /* libc may not have noticed that it is single-threaded */
+static pid_t process;        /* whose thread the helper is */
+static pthread_t helper;     /* of the state's owner */
 
 /* ------------------------------------------------------------ the helper */
 
@@ -70,12 +70,15 @@ static bool is_stopping(void)
     return atomic_load_explicit(&state, memory_order_seq_cst) == STOPPING;
 }
 
+/* Cut short by stop(), and by whoever meets the soft limit: a ring for that while nobody listened yet is made good by
+ * the shorter sleep. */
 static void sleep_at_most(int64_t ms)
 {
-    ap__bell_listen(&stop_bell);
+    ap__bell_listen(&ap__decay_bell);
     AP__YIELD_POINT();
     if (!is_stopping()) {
-        ap__bell_sleep(&stop_bell, ms);
+        bool presses = ap__heap_limits_pressure() != AP__PRESSURE_NONE;
+        ap__bell_sleep(&ap__decay_bell, presses && ms > AP__PRESSURE_MS ? AP__PRESSURE_MS : ms);
     }
 }
 
@@ -254,7 +257,7 @@ static void stop(void)
     /* A child that was made without our handlers may even have its parent's number, in a namespace of its own. */
     if (ap__decay_is_helped() && become_owner(RUNNING, STOPPING)) {
         AP__YIELD_POINT();
-        ap__bell_wake(&stop_bell);
+        ap__bell_wake(&ap__decay_bell);
         AP__YIELD_POINT();
         ap__bell_wake(&ap__heap_bell);
     } else if (!become_owner(LEFT, STOPPING)) {
@@ -277,7 +280,7 @@ void ap__helper_after_fork_in_child(void)
     is_forked_child = true;
     process = (pid_t)syscall(SYS_getpid);
     ap__heap_bell = (struct ap__bell){0};
-    stop_bell = (struct ap__bell){0};
+    ap__decay_bell = (struct ap__bell){0};
     if (atomic_load_explicit(&state, memory_order_relaxed) != FORBIDDEN) {
         atomic_store_explicit(&state, NONE, memory_order_relaxed);
     }
