@@ -10,7 +10,8 @@
  * own malloc do: our handlers are registered before all others where that is possible (fork_order.c), and
  * the one lock that libc takes after all handlers, and others hold while they wait for a stream whose owner
  * allocates, is taken before ours here: it is recursive. Left: the lock of the name service, which libc
- * takes for a moment then, and holds while it allocates when it reads its configuration.
+ * takes for a moment then, and holds while it allocates when it reads its configuration. And the list of
+ * handlers has a lock, under which it grows: registrations and forks wait for each other.
  *
  * Parent: all are released. Child: all are made anew, since their other users are gone.
  *
@@ -25,6 +26,7 @@
 #include "life/fork.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "cache/thread.h"
@@ -57,6 +59,44 @@ static AP_TLS bool took_streams; /* the lock of the list of them */
 /* Forks that this thread is at work on: more than one if handlers of signals fork, too. Volatile: these
  * read what they have interrupted. */
 static AP_TLS volatile unsigned forks_under_way;
+
+/* Threads that register handlers, and that fork. Each looks at the other count after it has changed its own, so one of
+ * two that meet sees the other: sequentially consistent. */
+static atomic_uint registrations;
+static atomic_uint forks;
+
+void ap__fork_registration_begin(void)
+{
+    if (forks_under_way != 0) {
+        return; /* a handler registers more */
+    }
+    for (;;) {
+        atomic_fetch_add(&registrations, 1);
+        if (atomic_load(&forks) == 0) {
+            return;
+        }
+        atomic_fetch_sub(&registrations, 1);
+        (void)sched_yield();
+    }
+}
+
+void ap__fork_registration_end(void)
+{
+    if (forks_under_way == 0) {
+        atomic_fetch_sub(&registrations, 1);
+    }
+}
+
+/* Some milliseconds; not for ever: libc before 2.36 holds its list's lock here, for which others wait then, and the
+ * handler of a signal may fork that has interrupted a registration. */
+static void wait_for_registrations(void)
+{
+    enum { TRIES = 10000 };
+    atomic_fetch_add(&forks, 1);
+    for (int i = 0; i < TRIES && atomic_load(&registrations) != 0; i++) {
+        (void)sched_yield();
+    }
+}
 
 typedef void lock_function(struct ap__lock *lock);
 
@@ -140,7 +180,8 @@ static void before_fork(void)
     if (forks_under_way++ != 0) {
         return;
     }
-    ap__stack_trace_before_fork(); /* first: those that take one may need our locks */
+    wait_for_registrations();
+    ap__stack_trace_before_fork(); /* both first: who is waited for may need our locks */
     took_locks = !ap__lock_is_at_work();
     if (took_locks) {
         take_streams();
@@ -160,6 +201,7 @@ static void after_fork_in_parent(void)
         ap__lock_fork_window_close();
         release_streams();
         ap__stack_trace_after_fork_in_parent();
+        atomic_fetch_sub(&forks, 1);
     }
     forks_under_way--;
 }
@@ -167,6 +209,8 @@ static void after_fork_in_parent(void)
 static void after_fork_in_child(void)
 {
     bool is_nested = --forks_under_way != 0;
+    atomic_store(&registrations, 0);
+    atomic_store(&forks, is_nested);
     for_each_lock(ap__lock_reset_in_child);
     if (took_locks && !is_nested) {
         ap__lock_none_held_in_child();

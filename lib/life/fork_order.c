@@ -41,5 +41,11 @@ int ap__register_atfork(handler *prepare, handler *parent, handler *child, void 
 {
     ap__fork_watch();
     register_atfork *libc = next();
-    return libc != NULL ? libc(prepare, parent, child, object) : ENOSYS;
+    if (libc == NULL) {
+        return ENOSYS;
+    }
+    ap__fork_registration_begin();
+    int error = libc(prepare, parent, child, object);
+    ap__fork_registration_end();
+    return error;
 }
