@@ -13,6 +13,7 @@
 
 #include "api/fast_path.h"
 #include "api/glibc.h"
+#include "api/in_force.h"
 #include "api/malloc.h"
 #include "api/new_handler.h"
 
@@ -56,8 +57,35 @@ AP_API void *realloc(void *p, size_t size)
     return ap__realloc(p, size, "realloc");
 }
 
+/* Ours by names that nobody else can take. */
+extern ap__realloc_fn ap__own_realloc __attribute__((alias("realloc"), visibility("hidden")));
+extern ap__reallocarray_fn ap__own_reallocarray
+    __attribute__((alias("reallocarray"), visibility("hidden")));
+
+/*
+ * A malloc of the program's own has a realloc, but seldom a reallocarray, which is no standard's. libc's calls whatever
+ * realloc is in force, so ours does, too: else blocks of one heap would get into the other. No other of libc's
+ * functions goes through one that programs replace: who defines malloc without the aligned functions, say, gets libc's
+ * heap for these from libc as well. (The C++ runtime's operators go through malloc and free, but come in pairs.)
+ *
+ * If it is not our reallocarray that is in force, the caller asked for ours, by dlsym(), and means our heap: the
+ * library may have been loaded late, when all names were taken.
+ *
+ * Read as volatile: link-time optimisation would know the values, and be wrong.
+ */
+static bool realloc_is_anothers(void)
+{
+    ap__realloc_fn *in_force = *(ap__realloc_fn *const volatile *)&ap__realloc_in_force;
+    ap__reallocarray_fn *array = *(ap__reallocarray_fn *const volatile *)&ap__reallocarray_in_force;
+    return in_force != ap__own_realloc && array == ap__own_reallocarray;
+}
+
 AP_API void *reallocarray(void *p, size_t count, size_t size)
 {
+    size_t bytes;
+    if (AP_UNLIKELY(realloc_is_anothers()) && !__builtin_mul_overflow(count, size, &bytes)) {
+        return ap__realloc_in_force(p, bytes);
+    }
     return ap__reallocarray(p, count, size, "reallocarray");
 }
 

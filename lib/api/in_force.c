@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: MIT */
+#include "api/in_force.h"
+
+ap__realloc_fn *const ap__realloc_in_force = realloc;
+ap__reallocarray_fn *const ap__reallocarray_in_force = reallocarray;
