@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * in_force.c: bound by the dynamic linker, out of sight of the functions that look at it.
+ */
 #include "api/in_force.h"
 
 ap__realloc_fn *const ap__realloc_in_force = realloc;
