@@ -58,8 +58,9 @@ AP_API void *realloc(void *p, size_t size)
 }
 
 /* Ours by names that nobody else can take. */
-extern ap__realloc_fn ap__own_realloc __attribute__((alias("realloc"), visibility("hidden")));
-extern ap__reallocarray_fn ap__own_reallocarray
+extern ap__realloc_fn ap__own_realloc AP_LIKE(realloc)
+    __attribute__((alias("realloc"), visibility("hidden")));
+extern ap__reallocarray_fn ap__own_reallocarray AP_LIKE(reallocarray)
     __attribute__((alias("reallocarray"), visibility("hidden")));
 
 /*

@@ -60,6 +60,16 @@
 #endif
 #endif
 
+/* On an alias of `function`: as much is known of it. Clang needs no telling. */
+#if defined(__has_attribute)
+#if __has_attribute(copy)
+#define AP_LIKE(function) __attribute__((copy(function)))
+#endif
+#endif
+#ifndef AP_LIKE
+#define AP_LIKE(function)
+#endif
+
 /* On functions that read another's stack frame, in builds for AddressSanitizer. */
 #define AP_NO_SANITIZE_ADDRESS __attribute__((no_sanitize_address))
 
