@@ -39,6 +39,7 @@
 #include "heap/page_heap.h"
 #include "life/helper.h"
 #include "meta/meta.h"
+#include "os/fork_gate.h"
 #include "os/lock.h"
 #include "os/stack_trace.h"
 #include "table/large_table.h"
@@ -60,22 +61,17 @@ static AP_TLS bool took_streams; /* the lock of the list of them */
  * read what they have interrupted. */
 static AP_TLS volatile unsigned forks_under_way;
 
-/* Threads that register handlers, and that fork. Each looks at the other count after it has changed its own, so one of
- * two that meet sees the other: sequentially consistent. */
-static atomic_uint registrations;
-static atomic_uint forks;
+/* Threads that register handlers are inside. libc before 2.36 holds its list's lock while handlers run, for which these
+ * wait then: so a fork must not wait for them for ever. */
+static struct ap__fork_gate registrations;
 
 void ap__fork_registration_begin(void)
 {
     if (forks_under_way != 0) {
         return; /* a handler registers more */
     }
-    for (;;) {
-        atomic_fetch_add(&registrations, 1);
-        if (atomic_load(&forks) == 0) {
-            return;
-        }
-        atomic_fetch_sub(&registrations, 1);
+    while (!ap__fork_gate_enter(&registrations)) {
+        ap__fork_gate_leave(&registrations);
         (void)sched_yield();
     }
 }
@@ -83,18 +79,7 @@ void ap__fork_registration_begin(void)
 void ap__fork_registration_end(void)
 {
     if (forks_under_way == 0) {
-        atomic_fetch_sub(&registrations, 1);
-    }
-}
-
-/* Some milliseconds; not for ever: libc before 2.36 holds its list's lock here, for which others wait then, and the
- * handler of a signal may fork that has interrupted a registration. */
-static void wait_for_registrations(void)
-{
-    enum { TRIES = 10000 };
-    atomic_fetch_add(&forks, 1);
-    for (int i = 0; i < TRIES && atomic_load(&registrations) != 0; i++) {
-        (void)sched_yield();
+        ap__fork_gate_leave(&registrations);
     }
 }
 
@@ -180,7 +165,7 @@ static void before_fork(void)
     if (forks_under_way++ != 0) {
         return;
     }
-    wait_for_registrations();
+    ap__fork_gate_close(&registrations, 0);
     ap__stack_trace_before_fork(); /* both first: who is waited for may need our locks */
     took_locks = !ap__lock_is_at_work();
     if (took_locks) {
@@ -201,7 +186,7 @@ static void after_fork_in_parent(void)
         ap__lock_fork_window_close();
         release_streams();
         ap__stack_trace_after_fork_in_parent();
-        atomic_fetch_sub(&forks, 1);
+        ap__fork_gate_open(&registrations);
     }
     forks_under_way--;
 }
@@ -209,8 +194,7 @@ static void after_fork_in_parent(void)
 static void after_fork_in_child(void)
 {
     bool is_nested = --forks_under_way != 0;
-    atomic_store(&registrations, 0);
-    atomic_store(&forks, is_nested);
+    ap__fork_gate_reset_in_child(&registrations, 0, is_nested);
     for_each_lock(ap__lock_reset_in_child);
     if (took_locks && !is_nested) {
         ap__lock_none_held_in_child();

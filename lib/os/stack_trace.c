@@ -6,11 +6,11 @@
 
 #include <errno.h>
 #include <link.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "os/fork_gate.h"
 #include "os/os.h"
 
 #if defined(__has_include)
@@ -24,10 +24,8 @@ static _Atomic(bool) prepared;
 
 static AP_TLS bool is_taking;
 
-/* Threads that take a trace, and that fork. Each looks at the other count after it has changed its own, so one of two
- * that meet sees the other: sequentially consistent. */
-static atomic_uint takers;
-static atomic_uint forks;
+/* Threads that take a trace are inside; while another forks, there is none to be had. */
+static struct ap__fork_gate gate;
 
 /* ------------------------------------------------------------ the unwinder */
 
@@ -89,63 +87,48 @@ void ap__stack_trace_prepare(void)
 #endif
 }
 
-#ifdef HAS_BACKTRACE
-/* A signal in between, whose handler forks, takes this thread for another one: that errs on the safe side. */
-static bool begin(void)
-{
-    if (!atomic_load_explicit(&prepared, memory_order_acquire)) {
-        return false;
-    }
-    atomic_fetch_add(&takers, 1);
-    is_taking = true;
-    return true;
-}
-
-static void end(void)
-{
-    is_taking = false;
-    atomic_fetch_sub(&takers, 1);
-}
-#endif
-
-static unsigned others(void)
-{
-    return atomic_load(&takers) - is_taking;
-}
-
 void ap__stack_trace_before_fork(void)
 {
-    /* Some milliseconds; not for ever, as the handler of a signal may fork that has interrupted one of the takers. */
-    enum { TRIES = 10000 };
-    atomic_fetch_add(&forks, 1);
-    for (int i = 0; i < TRIES && others() != 0; i++) {
-        (void)sched_yield();
-    }
+    ap__fork_gate_close(&gate, is_taking);
 }
 
 void ap__stack_trace_after_fork_in_parent(void)
 {
-    atomic_fetch_sub(&forks, 1);
+    ap__fork_gate_open(&gate);
 }
 
 void ap__stack_trace_after_fork_in_child(bool again)
 {
-    if (others() != 0) {
-        atomic_store(&prepared, false);
+    if (ap__fork_gate_is_used(&gate, is_taking)) {
+        atomic_store(&prepared, false); /* whoever it was may have the unwinder's lock */
     }
-    atomic_store(&takers, is_taking);
-    atomic_store(&forks, again);
+    ap__fork_gate_reset_in_child(&gate, is_taking, again);
 }
+
+#ifdef HAS_BACKTRACE
+/* backtrace(), or nothing while another thread forks. A signal before `is_taking` is set, whose handler forks, takes
+ * this thread for another one: that errs on the safe side. */
+static AP_ALWAYS_INLINE int take_frames(void **frames, int most)
+{
+    bool is_allowed = ap__fork_gate_enter(&gate);
+    is_taking = true;
+    int count = is_allowed ? backtrace(frames, most) : 0;
+    is_taking = false;
+    ap__fork_gate_leave(&gate);
+    return count;
+}
+#endif
 
 void ap__stack_trace_take(struct ap__stack_trace *trace, const void *caller)
 {
     trace->count = 0;
 #ifdef HAS_BACKTRACE
-    if (ap__stack_trace_is_allowed(caller) && begin()) {
+    /* acquire: pairs with the release above. */
+    if (ap__stack_trace_is_allowed(caller) &&
+        atomic_load_explicit(&prepared, memory_order_acquire)) {
         int saved_errno = errno;
         void *frames[AP__STACK_FRAMES_MAX + 1]; /* the first is this function */
-        int count = atomic_load(&forks) == 0 ? backtrace(frames, AP__STACK_FRAMES_MAX + 1) : 0;
-        end();
+        int count = take_frames(frames, AP__STACK_FRAMES_MAX + 1);
         trace->count = count > 1 ? (unsigned)count - 1 : 0;
         memcpy(trace->frames, frames + 1, trace->count * sizeof frames[0]);
         errno = saved_errno;
