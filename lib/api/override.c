@@ -71,14 +71,11 @@ extern ap__reallocarray_fn ap__own_reallocarray AP_LIKE(reallocarray)
  *
  * If it is not our reallocarray that is in force, the caller asked for ours, by dlsym(), and means our heap: the
  * library may have been loaded late, when all names were taken.
- *
- * Read as volatile: link-time optimisation would know the values, and be wrong.
  */
 static bool realloc_is_anothers(void)
 {
-    ap__realloc_fn *in_force = *(ap__realloc_fn *const volatile *)&ap__realloc_in_force;
-    ap__reallocarray_fn *array = *(ap__reallocarray_fn *const volatile *)&ap__reallocarray_in_force;
-    return in_force != ap__own_realloc && array == ap__own_reallocarray;
+    return ap__realloc_in_force != ap__own_realloc &&
+           ap__reallocarray_in_force == ap__own_reallocarray;
 }
 
 AP_API void *reallocarray(void *p, size_t count, size_t size)
