@@ -270,10 +270,15 @@ static int64_t step_or_all(uint64_t now_ms, uint64_t since_ms)
     return wait_ms;
 }
 
-/* Even where nothing is to go back by time, a limit is one. */
-static bool may_step(void)
+static bool presses_now(void)
 {
-    return decay_ms != AP__DECAY_NEVER || ap__heap_limits_pressure() != AP__PRESSURE_NONE;
+    return ap__heap_limits_pressure() != AP__PRESSURE_NONE;
+}
+
+/* Even where nothing is to go back by time, a limit is one. */
+static bool may_step(bool presses)
+{
+    return decay_ms != AP__DECAY_NEVER || presses;
 }
 
 int64_t ap__decay_step(uint64_t now_ms)
@@ -283,7 +288,7 @@ int64_t ap__decay_step(uint64_t now_ms)
 
 int64_t ap__decay_step_since(uint64_t now_ms, uint64_t since_ms)
 {
-    if (!may_step()) {
+    if (!may_step(presses_now())) {
         return -1;
     }
     int64_t wait_ms = -1;
@@ -320,12 +325,13 @@ static AP_NOINLINE void urge_helper(void)
 
 void ap__decay_poll(void)
 {
-    if (!may_step()) {
+    bool presses = presses_now();
+    if (!may_step(presses)) {
         return;
     }
     /* relaxed, all: hints. */
     if (ap__decay_is_helped()) {
-        if (AP_UNLIKELY(ap__heap_limits_pressure() != AP__PRESSURE_NONE)) {
+        if (AP_UNLIKELY(presses)) {
             urge_helper();
         }
         return;
@@ -333,7 +339,6 @@ void ap__decay_poll(void)
     uint64_t now_ms = decay_ms == 0 ? 0 : ap__os_now_ms();
     uint64_t before_ms = atomic_load_explicit(&polled_ms, memory_order_relaxed);
     atomic_store_explicit(&polled_ms, now_ms, memory_order_relaxed);
-    bool presses = ap__heap_limits_pressure() != AP__PRESSURE_NONE;
     if (now_ms < atomic_load_explicit(&due_ms, memory_order_relaxed) && !presses) {
         return;
     }
