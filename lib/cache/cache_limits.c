@@ -24,6 +24,8 @@ enum {
 #define CAPACITY_BYTES ((size_t)256 << 10)
 #define MIDDLING_SIZE ((size_t)2 << 10)
 #define BIG_SIZE ((size_t)8 << 10)
+/* What one refill may bring to a list that only grows. */
+#define STREAK_BYTES ((size_t)32 << 10)
 #define GRANT_STEP ((size_t)64 << 10)
 /* Under pressure caches are small, not gone: without any, each call takes locks, eight times the time in a program
  * that allocates a lot, and a control group may be full for as long as the process lives. */
@@ -97,6 +99,12 @@ unsigned ap__cache_limits_initial_refill(unsigned size_class)
 {
     size_t blocks = INITIAL_REFILL_BYTES / ap__size_class[size_class].size;
     return (unsigned)ap__min(ap__max(blocks, 1), AP_CACHE_INITIAL_BLOCKS);
+}
+
+unsigned ap__cache_limits_refill_max(unsigned size_class)
+{
+    size_t blocks = STREAK_BYTES / ap__size_class[size_class].size;
+    return (unsigned)ap__min(ap__max(blocks, ap__size_class[size_class].batch), AP_STREAK_MAX);
 }
 
 unsigned ap__cache_limits_capacity_max(unsigned size_class)

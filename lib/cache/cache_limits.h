@@ -14,6 +14,9 @@
 /* Room of a list's first array: with the NULL, one cache line of addresses. */
 enum { AP_CACHE_INITIAL_BLOCKS = 7 };
 
+/* Blocks that one refill brings, or that go back under one lock, at most. */
+enum { AP_STREAK_MAX = 255 };
+
 /* What a cache may hold before it asks for a grant: many threads means many small caches, not none. */
 #define AP_CACHE_FREE_BYTES ((size_t)32 << 10)
 
@@ -40,6 +43,9 @@ unsigned ap__cache_limits_initial_capacity(unsigned size_class);
 
 /* Blocks that the first refill of a list brings; each later one brings twice as many. */
 unsigned ap__cache_limits_initial_refill(unsigned size_class);
+
+/* Blocks that a refill of the class brings at most; more than a batch only to a list that only grows. */
+unsigned ap__cache_limits_refill_max(unsigned size_class);
 
 /* Blocks in a list at most. */
 unsigned ap__cache_limits_capacity_max(unsigned size_class);

@@ -8,12 +8,15 @@
  * of a list at its bound gives the older half back and keeps the newer, which is what the processor's
  * cache still has.
  *
+ * A list that only grows goes beyond: as long as nothing comes back, and nothing comes from other threads, each refill
+ * brings twice as many as the last, up to 32 KiB. Blocks that come and go stay at a batch: more would be cold.
+ *
  * Visits: every VISIT_EVENTS slow events all lists are looked at (see the fold in free_list.h); blocks
  * that lay unused since the last visit go back, and so does their capacity. What a fold hides, others may
  * take meanwhile (idle.h); so it follows the top: a list is `full` for the hit path when enough has
  * come on top of the fold, although its capacity may not be used up.
  *
- * Cost: a refill or flush is one lock (two when the transfer cache has nothing or no room) and a copy.
+ * Cost: a refill or flush is one lock, two when the transfer cache has nothing or no room.
  */
 #include "cache/thread_cache.h"
 
@@ -248,6 +251,16 @@ static bool set_capacity(struct ap__thread_cache *cache, unsigned size_class, un
     return true;
 }
 
+static void lower_capacity(struct ap__thread_cache *cache, unsigned size_class, unsigned capacity)
+{
+    struct ap__free_list *list = &cache->lists[size_class];
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    unreserve_bytes(cache, (info->capacity - capacity) * (size_t)ap__size_class[size_class].size);
+    info->capacity = (uint16_t)capacity;
+    list->full =
+        (ap__slot *)ap__min((uintptr_t)list->full, (uintptr_t)(bottom_of(info) + capacity));
+}
+
 /* Doubles a list's capacity as far as `most` and the bounds allow. */
 static bool grow(struct ap__thread_cache *cache, unsigned size_class, unsigned most)
 {
@@ -290,7 +303,7 @@ static void flush_oldest(struct ap__thread_cache *cache, unsigned size_class, si
     ap__slot *bottom = bottom_of(&cache->infos[size_class]);
     size_t used = (size_t)(ap__free_list_top(list) - bottom);
     for (size_t done = 0; done < count;) {
-        size_t n = ap__min(AP_BATCH_MAX, count - done);
+        size_t n = ap__min(AP_STREAK_MAX, count - done);
         /* The words of the list as they lie: their owner is here, and nobody else changes them. */
         give_back(cache, size_class, (void *const *)(const void *)&bottom[1 + done], (unsigned)n,
                   function);
@@ -308,6 +321,7 @@ static void visit(struct ap__thread_cache *cache, unsigned size_class)
     if (bottom_of(info) == NULL) {
         return;
     }
+    info->is_fed = false;
     unsigned left = ap__fold_unused(info);
     unsigned unused = left + ap__fold_gone(info);
     unfold(cache, size_class);
@@ -318,12 +332,7 @@ static void visit(struct ap__thread_cache *cache, unsigned size_class)
         unsigned least = ap__cache_limits_initial_capacity(size_class);
         unsigned capacity = (unsigned)ap__max(info->capacity - unused, 1);
         capacity = (unsigned)ap__min(ap__max(capacity, least), info->capacity);
-        unreserve_bytes(cache,
-                        (info->capacity - capacity) * (size_t)ap__size_class[size_class].size);
-        info->capacity = (uint16_t)capacity;
-        struct ap__free_list *list = &cache->lists[size_class];
-        list->full =
-            (ap__slot *)ap__min((uintptr_t)list->full, (uintptr_t)(bottom_of(info) + capacity));
+        lower_capacity(cache, size_class, capacity);
     }
     size_t used = used_of(cache, size_class);
     if ((used | unused) != 0) {
@@ -388,51 +397,38 @@ static unsigned fetch_lines(unsigned size_class, void **blocks, unsigned count)
     return can_share_a_line ? ap__central_take_lines(size_class, blocks, count) : 0;
 }
 
-/* Blocks from below. *best_first: whether the best one, to be handed out first, is the first or the last. */
+/* Blocks from below, the best one to be handed out last. */
 static unsigned fetch(unsigned size_class, void **blocks, unsigned count, bool is_first,
-                      bool *best_first)
+                      bool *has_travelled)
 {
-    *best_first = true; /* the lowest address */
     unsigned got = is_first ? fetch_lines(size_class, blocks, count) : 0;
-    if (got != 0) {
-        return got;
+    *has_travelled = false;
+    if (got == 0) {
+        got = ap__transfer_take(size_class, blocks, count);
+        *has_travelled = got != 0;
     }
-    got = ap__transfer_take(size_class, blocks, count);
-    if (got != 0) {
-        *best_first = false; /* given last: hot in a cache */
-        return got;
-    }
-    return ap__central_take(size_class, blocks, count);
+    return got != 0 ? got : ap__central_take(size_class, blocks, count);
 }
 
-/* Puts all but the best of `count` blocks on an empty list, and returns that one. */
-static void *stack(struct ap__free_list *list, void *const *blocks, unsigned count, bool best_first)
-{
-    ap__slot *top = ap__free_list_top(list);
-    void *best = blocks[best_first ? 0 : count - 1];
-    ap__free_list_set_top(list, top + count - 1);
-    if (best_first) {
-        for (ap__slot *slot = top + count - 1; slot != top; slot--) {
-            ap__slot_store(slot, *++blocks);
-        }
-    } else {
-        memcpy(top + 1, blocks, (count - 1) * sizeof *blocks);
-    }
-    return best;
-}
-
-/* How many blocks to ask for: twice as many as last time, up to a batch, and what the list can hold. */
+/* How many blocks to ask for: twice as many as last time, within the bounds, and what the list can hold. */
 static unsigned next_refill(struct ap__thread_cache *cache, unsigned size_class)
 {
     struct ap__free_list_info *info = &cache->infos[size_class];
-    size_t batch = ap__size_class[size_class].batch;
+    size_t most =
+        info->is_fed ? ap__size_class[size_class].batch : ap__cache_limits_refill_max(size_class);
     size_t wanted = info->refill == 0 ? ap__cache_limits_initial_refill(size_class)
-                                      : ap__min((size_t)2 * info->refill, batch);
-    if (wanted > info->capacity + 1u) { /* one block goes straight to the program */
-        (void)grow(cache, size_class, (unsigned)batch);
+                                      : ap__min((size_t)2 * info->refill + 1, most);
+    if (wanted > info->capacity) {
+        (void)grow(cache, size_class, (unsigned)wanted);
     }
     info->refill = (uint16_t)wanted;
-    return (unsigned)ap__min(wanted, info->capacity + 1u);
+    return (unsigned)ap__min(wanted, ap__max(info->capacity, 1));
+}
+
+/* The next refill brings a batch at most: this list is one of those through which blocks come and go. */
+static void end_streak(struct ap__free_list_info *info, unsigned size_class)
+{
+    info->refill = (uint16_t)ap__min(info->refill, ap__size_class[size_class].batch / 2u);
 }
 
 static void begin_work(struct ap__thread_cache *cache)
@@ -450,24 +446,32 @@ static void end_work(struct ap__thread_cache *cache)
     cache->at_work = false;
 }
 
-/* A frame of its own: on a small stack, the batch must not lie above a step of decay. */
-static AP_NOINLINE void *refill_from_below(struct ap__thread_cache *cache, unsigned size_class)
+static void *refill_from_below(struct ap__thread_cache *cache, unsigned size_class)
 {
     struct ap__free_list *list = &cache->lists[size_class];
-    void *blocks[AP_BATCH_MAX];
-    bool is_first = cache->infos[size_class].refill == 0;
-    bool best_first;
-    unsigned got = fetch(size_class, blocks, next_refill(cache, size_class), is_first, &best_first);
+    struct ap__free_list_info *info = &cache->infos[size_class];
+    bool is_first = info->refill == 0;
+    bool has_travelled;
+    void *only;
+    unsigned wanted = next_refill(cache, size_class);
+    ap__slot *top = ap__free_list_top(list);
+    /* Straight into the list, whose words nobody looks at above its top. */
+    void **blocks = info->capacity != 0 ? (void **)(void *)(top + 1) : &only;
+    unsigned got = fetch(size_class, blocks, wanted, is_first, &has_travelled);
     if (got == 0) {
         return NULL;
     }
     count_event(&cache->refills, 1);
     count_event(&cache->blocks_in, got);
-    void *p = stack(list, blocks, got, best_first);
-    if (cache->infos[size_class].capacity != 0) {
-        set_full(list, &cache->infos[size_class], &ap__size_class[size_class]);
+    if (has_travelled) {
+        info->is_fed = true;
+        end_streak(info, size_class);
     }
-    return p;
+    if (info->capacity != 0) {
+        ap__free_list_set_top(list, top + got - 1);
+        set_full(list, info, &ap__size_class[size_class]);
+    }
+    return blocks[got - 1];
 }
 
 static void *refill(struct ap__thread_cache *cache, unsigned size_class)
@@ -535,9 +539,10 @@ static unsigned count_to_flush(const struct ap__free_list_info *info)
 static void overflow(struct ap__thread_cache *cache, unsigned size_class, void *p,
                      const char *function)
 {
-    const struct ap__free_list_info *info = &cache->infos[size_class];
+    struct ap__free_list_info *info = &cache->infos[size_class];
     check_list(cache, size_class);
     note_slow_event(cache);
+    end_streak(info, size_class);
     if (!has_room(cache, size_class) && !grow(cache, size_class, most_useful(info, size_class))) {
         if (info->capacity == 0) {
             ap__central_give(size_class, &p, 1, function);

@@ -13,6 +13,8 @@
  */
 #include "central/central_free_list.h"
 
+#include <string.h>
+
 #include "central/own_lines.h"
 #include "central/span_pages.h"
 #include "guard/misuse.h"
@@ -244,6 +246,7 @@ static void become_unpurged_locked(struct central *central, struct ap__span *spa
 unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
 {
     struct ap__span *fresh = NULL;
+    void **end = blocks + count;
     struct central *central = &centrals[size_class];
     const struct ap__size_class *info = &ap__size_class[size_class];
     unsigned got = 0;
@@ -258,7 +261,7 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
             }
         }
         note_claim(span);
-        got += ap__slot_map_claim(span, info->size, blocks + got, count - got);
+        got += ap__slot_map_claim(span, info->size, end - got, count - got);
         relist(central, span);
     }
     central->claimed += got;
@@ -266,6 +269,9 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
     /* Without the lock; some of its blocks are ours, so the span stays. */
     if (fresh != NULL) {
         (void)ap__os_populate((void *)fresh->start, ap__span_bytes(fresh));
+    }
+    if (AP_UNLIKELY(got < count)) {
+        memmove(blocks, end - got, got * sizeof *blocks);
     }
     return got;
 }
@@ -363,7 +369,28 @@ static inline bool are_side_by_side(const struct ap__size_class *info, void *con
     return step == info->size || step == (uintptr_t)0 - info->size;
 }
 
-/* The run at the start of `count` blocks, the first of which is slot `slot` of its span. A comparison a block. */
+/* How many of `most` blocks follow each other at a distance of `step`. One has to look at each; four at a time, because
+ * most blocks come by here on their way back. */
+static inline unsigned count_in_step(void *const *blocks, unsigned most, uintptr_t step)
+{
+    uintptr_t next = (uintptr_t)blocks[0];
+    unsigned count = 0;
+    for (; count + 4 <= most; count += 4, next += 4 * step) {
+        uintptr_t differences = ((uintptr_t)blocks[count] ^ next) |
+                                ((uintptr_t)blocks[count + 1] ^ (next + step)) |
+                                ((uintptr_t)blocks[count + 2] ^ (next + 2 * step)) |
+                                ((uintptr_t)blocks[count + 3] ^ (next + 3 * step));
+        if (differences != 0) {
+            break;
+        }
+    }
+    for (; count < most && (uintptr_t)blocks[count] == next; next += step) {
+        count++;
+    }
+    return count;
+}
+
+/* The run at the start of `count` blocks, the first of which is slot `slot` of its span. */
 static inline struct block_run find_run(const struct ap__size_class *info, void *const *blocks,
                                         unsigned count, unsigned slot)
 {
@@ -375,10 +402,7 @@ static inline struct block_run find_run(const struct ap__size_class *info, void 
     bool is_upwards = step == info->size;
     unsigned in_span = is_upwards ? info->slots - slot : slot + 1;
     unsigned most = (unsigned)ap__min(ap__min(count, in_span), AP_SLOT_WORD_BITS);
-    for (uintptr_t next = (uintptr_t)blocks[1];
-         run.count < most && (uintptr_t)blocks[run.count] == next; next += step) {
-        run.count++;
-    }
+    run.count = count_in_step(blocks, most, step);
     run.first = is_upwards ? slot : slot - (run.count - 1);
     return run;
 }

@@ -22,13 +22,13 @@ struct ap__lock;
 /* Whether fresh spans of classes in much use get their memory at once. Once, before the first use. */
 void ap__central_init(bool populate);
 
-/* Up to `count` blocks into `blocks`, lowest addresses of the fullest spans first. Fewer than asked,
- * or 0, when memory runs out. */
+/* Up to `count` blocks into `blocks`: the lowest addresses of the fullest spans, the best one last, as on a stack.
+ * Fewer than asked, or 0, when memory runs out. */
 unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count);
 
 /*
- * Up to `count` blocks that fill whole cache lines, from one of the spans that are there. 0: none of the
- * first spans has such lines free.
+ * Up to `count` blocks that fill whole cache lines, the lowest last, from one of the spans that are there. 0: none of
+ * the first spans has such lines free.
  */
 unsigned ap__central_take_lines(unsigned size_class, void **blocks, unsigned count);
 

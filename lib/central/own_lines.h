@@ -24,14 +24,14 @@ static inline void ap__slot_map_claim_run(struct ap__span *span, size_t size_byt
         unsigned slot = first + i;
         span->slots.bitmap[slot / AP_SLOT_WORD_BITS] &=
             ~(UINT64_C(1) << (slot % AP_SLOT_WORD_BITS));
-        blocks[i] = (void *)(span->start + slot * size_bytes);
+        blocks[count - 1 - i] = (void *)(span->start + slot * size_bytes);
     }
     span->slots.free_slots = (uint16_t)(span->slots.free_slots - count);
 }
 
 /*
- * Claims up to `count` slots side by side that fill whole lines, of which at least one group. Returns how
- * many; 0 if there is no such run, or `count` is less than a group.
+ * Claims up to `count` slots side by side that fill whole lines, of which at least one group, the lowest into the last
+ * place. Returns how many; 0 if there is no such run, or `count` is less than a group.
  */
 static inline unsigned ap__slot_map_claim_lines(struct ap__span *span,
                                                 const struct ap__size_class *info, void **blocks,

@@ -44,33 +44,51 @@ static inline uint64_t ap__slot_map_ones(unsigned count)
     return ~UINT64_C(0) >> (AP_SLOT_WORD_BITS - count);
 }
 
-/* Claims up to `most` of the slots of one word, lowest first. Returns how many, the bits that are left in *bits. */
+/* Writes the addresses of `count` slots side by side below `end`, downwards, four at a time: most blocks come by
+ * here. */
+static inline void ap__slot_map_write_run(void **end, uintptr_t first, size_t size_bytes,
+                                          unsigned count)
+{
+    uintptr_t p = first;
+    for (; count >= 4; count -= 4, end -= 4, p += 4 * size_bytes) {
+        end[-1] = (void *)p;
+        end[-2] = (void *)(p + size_bytes);
+        end[-3] = (void *)(p + 2 * size_bytes);
+        end[-4] = (void *)(p + 3 * size_bytes);
+    }
+    for (; count != 0; count--, p += size_bytes) {
+        *--end = (void *)p;
+    }
+}
+
+/* Claims up to `most` of the slots of one word, lowest first, and writes their addresses below `end`, downwards.
+ * Returns how many, the bits that are left in *bits. */
 static inline unsigned ap__slot_map_claim_word(uint64_t *bits, uintptr_t base, size_t size_bytes,
-                                               void **blocks, unsigned most)
+                                               void **end, unsigned most)
 {
     uint64_t left = *bits;
-    unsigned got = 0;
+    void **to = end;
     unsigned first = ap__lowest_bit(left);
     uint64_t run = left >> first;
     if ((run & (run + 1)) == 0) {
         /* Side by side, as in a fresh span, or after what was allocated in order has been freed in order. */
         unsigned length = run + 1 == 0 ? AP_SLOT_WORD_BITS : ap__lowest_bit(run + 1);
         length = length < most ? length : most;
-        for (uintptr_t p = base + first * size_bytes; got < length; p += size_bytes) {
-            blocks[got++] = (void *)p;
-        }
+        ap__slot_map_write_run(end, base + first * size_bytes, size_bytes, length);
+        to -= length;
         left &= ~(ap__slot_map_ones(length) << first);
     } else {
-        for (; left != 0 && got < most; left &= left - 1) {
-            blocks[got++] = (void *)(base + ap__lowest_bit(left) * size_bytes);
+        for (; left != 0 && to > end - most; left &= left - 1) {
+            *--to = (void *)(base + ap__lowest_bit(left) * size_bytes);
         }
     }
     *bits = left;
-    return got;
+    return (unsigned)(end - to);
 }
 
-/* Claims up to `count` slots, lowest first, and writes their addresses. Returns how many. */
-static inline unsigned ap__slot_map_claim(struct ap__span *span, size_t size_bytes, void **blocks,
+/* Claims up to `count` slots, lowest first, and writes their addresses below `end`, downwards: so the lowest is on
+ * top of a stack. Returns how many. */
+static inline unsigned ap__slot_map_claim(struct ap__span *span, size_t size_bytes, void **end,
                                           unsigned count)
 {
     unsigned wanted = count < span->slots.free_slots ? count : span->slots.free_slots;
@@ -80,7 +98,7 @@ static inline unsigned ap__slot_map_claim(struct ap__span *span, size_t size_byt
         uint64_t bits = span->slots.bitmap[word];
         uintptr_t base = span->start + (uintptr_t)word * AP_SLOT_WORD_BITS * size_bytes;
         if (bits != 0) {
-            got += ap__slot_map_claim_word(&bits, base, size_bytes, blocks + got, wanted - got);
+            got += ap__slot_map_claim_word(&bits, base, size_bytes, end - got, wanted - got);
         }
         span->slots.bitmap[word] = bits;
         word += bits == 0;

@@ -107,8 +107,20 @@ Test(cache_limits, capacities_suit_every_class)
         unsigned most = ap__cache_limits_capacity_max(c);
         unsigned refill = ap__cache_limits_initial_refill(c);
         cr_assert(first >= 1 && first <= most);
-        cr_assert(refill >= 1 && refill <= first + 1);
+        cr_assert(refill >= 1 && refill <= first);
         cr_assert_geq(most, ap__size_class[c].batch);
         cr_assert(most * (size_t)ap__size_class[c].size <= 256 * KIB || most == 2);
+    }
+}
+
+Test(cache_limits, refills_suit_every_class)
+{
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        size_t size = ap__size_class[c].size;
+        unsigned batch = ap__size_class[c].batch;
+        unsigned most = ap__cache_limits_refill_max(c);
+        cr_assert(most >= batch && most <= AP_STREAK_MAX, "class %u: %u", c, most);
+        cr_assert(most * size <= 32 * KIB || most * size <= batch * size, "class %u: %u", c, most);
+        cr_assert_leq(most, ap__cache_limits_capacity_max(c));
     }
 }

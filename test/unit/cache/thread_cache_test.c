@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * thread_cache_test.c: one thread's free lists.
- * Goal: slow start, bounds, flush of the oldest, the fold, no loss of a block on any path. Method: a
+ * Goal: slow start, streaks, bounds, flush of the oldest, the fold, no loss of a block on any path. Method: a
  * cache of the test's own on a fresh heap; blocks are counted where they come from.
  */
 #include "cache/thread_cache.h"
@@ -62,21 +62,124 @@ static size_t purge(unsigned size_class)
     return ap__central_purge(size_class, 0, 0, &pending);
 }
 
-Test(thread_cache, refills_double_up_to_a_batch)
+/* Takes what the list has. */
+static void drain(unsigned size_class)
+{
+    while (ap__thread_cache_count(&cache, size_class) > 0) {
+        cr_assert_not_null(take(size_class));
+    }
+}
+
+Test(thread_cache, refills_double_up_to_their_bound)
 {
     init(4 << 20);
     size_t last = 0;
     size_t expected = ap__cache_limits_initial_refill(CLASS_64);
-    for (int refill = 0; refill < 6; refill++) {
+    for (int refill = 0; refill < 8; refill++) {
         cr_assert_not_null(take(CLASS_64));
         cr_assert_eq(blocks_claimed(CLASS_64) - last, expected);
         last = blocks_claimed(CLASS_64);
-        while (ap__thread_cache_count(&cache, CLASS_64) > 0) {
-            cr_assert_not_null(take(CLASS_64));
-        }
-        expected = expected * 2 < 64 ? expected * 2 : 64;
+        drain(CLASS_64);
+        expected = ap__min(2 * expected + 1, ap__cache_limits_refill_max(CLASS_64));
         check_bounds();
     }
+    cr_assert_eq(expected, AP_STREAK_MAX);
+}
+
+/* How many blocks the next refill of an empty list brings; the program takes them all. */
+static size_t take_refill(unsigned size_class)
+{
+    cr_assert_eq(ap__thread_cache_count(&cache, size_class), 0);
+    cr_assert_not_null(take(size_class));
+    size_t brought = ap__thread_cache_count(&cache, size_class) + 1;
+    cr_assert_leq(brought, ap__max(cache.infos[size_class].capacity, 1), "class %u", size_class);
+    check_bounds();
+    drain(size_class);
+    return brought;
+}
+
+/* Takes blocks until refills bring as many as they may. */
+static void begin_streak(unsigned size_class)
+{
+    for (int i = 0; take_refill(size_class) < ap__cache_limits_refill_max(size_class); i++) {
+        cr_assert_lt(i, 8, "class %u: they double", size_class);
+    }
+}
+
+static void expect_about_a_batch(unsigned size_class)
+{
+    size_t batch = ap__size_class[size_class].batch;
+    size_t brought = take_refill(size_class);
+    cr_assert(brought >= batch && brought <= batch + 1, "class %u: %zu", size_class, brought);
+}
+
+/* Frees blocks that the list has not brought, and takes those that it has kept. */
+static void give_and_drain(unsigned size_class, unsigned count)
+{
+    static void *blocks[MANY];
+    cr_assert_eq(ap__central_take(size_class, blocks, count), count);
+    for (unsigned i = 0; i < count; i++) {
+        give(size_class, blocks[i]);
+    }
+    check_bounds();
+    drain(size_class);
+}
+
+Test(thread_cache, a_list_that_only_grows_gets_more_than_a_batch)
+{
+    init(64 << 20);
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        begin_streak(c);
+        for (int i = 0; i < 3; i++) {
+            cr_assert_eq(take_refill(c), ap__cache_limits_refill_max(c), "class %u", c);
+        }
+    }
+    cr_assert_gt(take_refill(CLASS_64), ap__size_class[CLASS_64].batch);
+}
+
+Test(thread_cache, an_overflow_ends_a_streak)
+{
+    init(64 << 20);
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        begin_streak(c);
+        give_and_drain(c, cache.infos[c].capacity);
+        cr_assert_eq(take_refill(c), ap__cache_limits_refill_max(c), "class %u: full, no more", c);
+        give_and_drain(c, cache.infos[c].capacity + 1u); /* most lists grow */
+        expect_about_a_batch(c);
+        begin_streak(c);
+        give_and_drain(c, ap__cache_limits_capacity_max(c) + 1); /* none can */
+        expect_about_a_batch(c);
+    }
+}
+
+Test(thread_cache, blocks_from_another_cache_end_a_streak)
+{
+    init(64 << 20);
+    ap__transfer_init(1, 1 << 20);
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        void *block;
+        begin_streak(c);
+        cr_assert_eq(ap__central_take(c, &block, 1), 1);
+        cr_assert_eq(ap__transfer_give(c, &block, 1), 1);
+        cr_assert_eq(take_refill(c), 1, "the one that has travelled");
+        expect_about_a_batch(c);
+    }
+}
+
+Test(thread_cache, a_refill_brings_what_the_list_can_hold_and_one_at_least)
+{
+    init(0);
+    bool is_short = false; /* a list has some room, and would have liked more */
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        const struct ap__free_list_info *info = &cache.infos[c];
+        for (int i = 0; i < 10; i++) {
+            size_t brought = take_refill(c);
+            cr_assert_eq(brought, ap__min(info->refill, ap__max(info->capacity, 1)));
+            is_short |= info->capacity != 0 && info->capacity < info->refill;
+        }
+    }
+    cr_assert(is_short);
+    cr_assert_eq(cache.infos[CLASS_LARGEST].capacity, 0, "straight to the program");
 }
 
 Test(thread_cache, hands_out_ascending_addresses_and_takes_back_last_first)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * central_free_list_test.c: the spans of a class, a batch out, a batch in.
- * Goal: blocks are distinct, fullest spans first, drained spans return, wrong addresses are reported,
- * partial batches when memory runs out, free pages inside spans go back. Method: direct calls on a fresh heap;
- * fatal ones in a child; random orders, whose seed is printed.
+ * Goal: blocks are distinct, the best of the fullest spans last, drained spans return, wrong addresses are reported,
+ * runs end where they do, partial batches when memory runs out, free pages inside spans go back. Method: direct calls
+ * on a fresh heap; fatal ones in a child; random orders, whose seed is printed.
  */
 #include "central/central_free_list.h"
 
@@ -35,11 +35,23 @@ static struct ap__central_stats stats(unsigned size_class)
     return figures;
 }
 
+/* Turns the order round. */
+static void turn(void **blocks, unsigned count)
+{
+    for (unsigned low = 0, high = count; low + 1 < high; low++) {
+        void *block = blocks[low];
+        blocks[low] = blocks[--high];
+        blocks[high] = block;
+    }
+}
+
+/* The best first, so in address order as long as spans are fresh. */
 static void take_all(unsigned size_class, void **blocks, unsigned count)
 {
     for (unsigned done = 0; done < count;) {
         unsigned n = count - done < AP_BATCH_MAX ? count - done : AP_BATCH_MAX;
         cr_assert_eq(ap__central_take(size_class, blocks + done, n), n);
+        turn(blocks + done, n);
         done += n;
     }
 }
@@ -57,7 +69,7 @@ static size_t purge(unsigned size_class)
     return ap__central_purge(size_class, 0, 0, &pending);
 }
 
-Test(central_free_list, every_class_hands_out_disjoint_blocks_in_address_order)
+Test(central_free_list, every_class_hands_out_disjoint_blocks_the_lowest_last)
 {
     init();
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
@@ -69,7 +81,7 @@ Test(central_free_list, every_class_hands_out_disjoint_blocks_in_address_order)
             cr_assert(!ap__central_is_free(c, blocks[i]));
             memset(blocks[i], (int)c, ap__size_class[c].size);
             cr_assert(i == 0 ||
-                      (char *)blocks[i] >= (char *)blocks[i - 1] + ap__size_class[c].size);
+                      (char *)blocks[i] + ap__size_class[c].size <= (char *)blocks[i - 1]);
         }
         cr_assert_eq(stats(c).claimed, batch);
         ap__central_give(c, blocks, batch, "free");
@@ -105,12 +117,19 @@ Test(central_free_list, the_fullest_span_is_used_first)
     give_all(CLASS_64, blocks, 900);                /* first span: nearly empty */
     give_all(CLASS_64, blocks + SLOTS_64, 20);      /* second: nearly full */
     give_all(CLASS_64, blocks + 2 * SLOTS_64, 500); /* third: half */
-    void *next[20];
+    void *next[21];
     take_all(CLASS_64, next, 20);
     for (int i = 0; i < 20; i++) {
         cr_assert_eq(next[i], blocks[SLOTS_64 + i]);
     }
     take_all(CLASS_64, next, 1);
+    cr_assert_eq(next[0], blocks[2 * SLOTS_64]);
+    give_all(CLASS_64, blocks + SLOTS_64, 20);
+    give_all(CLASS_64, blocks + 2 * SLOTS_64, 1);
+    cr_assert_eq(ap__central_take(CLASS_64, next, 21), 21);
+    for (int i = 0; i < 20; i++) {
+        cr_assert_eq(next[20 - i], blocks[SLOTS_64 + i], "of two spans at once: the best last");
+    }
     cr_assert_eq(next[0], blocks[2 * SLOTS_64]);
 }
 
@@ -163,7 +182,7 @@ Test(central_free_list, a_purge_takes_the_free_pages_between_live_blocks)
 Test(central_free_list, a_batch_is_partial_when_memory_runs_out)
 {
     init();
-    void *blocks[AP_BATCH_MAX];
+    void *blocks[AP_BATCH_MAX] = {NULL};
     cr_assert_eq(ap__central_take(CLASS_64, blocks, 1), 1);
     os_faults_fail_always(OS_FAULTS_MMAP);
     os_faults_fail_always(OS_FAULTS_MPROTECT);
@@ -171,9 +190,13 @@ Test(central_free_list, a_batch_is_partial_when_memory_runs_out)
     unsigned got;
     while ((got = ap__central_take(CLASS_64, blocks, AP_BATCH_MAX)) == AP_BATCH_MAX) {
         total += got;
+        memset(blocks, 0, sizeof blocks);
     }
     total += got;
     cr_assert_eq(total % SLOTS_64, 0, "spans are used to their last slot");
+    for (unsigned i = 1; i < got; i++) {
+        cr_assert_eq((char *)blocks[i], (char *)blocks[i - 1] - 64, "from the first place on");
+    }
     cr_assert_eq(ap__central_take(CLASS_64, blocks, AP_BATCH_MAX), 0);
     cr_assert_eq(stats(CLASS_64).claimed, total);
     ap__central_give(CLASS_64, blocks, got, "free");
@@ -233,10 +256,8 @@ static void disorder(void **blocks, unsigned count, unsigned *seed)
             blocks[first + i] = blocks[other];
             blocks[other] = block;
         }
-        for (unsigned low = first, high = end; turns && low + 1 < high; low++) {
-            void *block = blocks[low];
-            blocks[low] = blocks[--high];
-            blocks[high] = block;
+        if (turns) {
+            turn(blocks + first, end - first);
         }
         first = end;
     }
@@ -300,4 +321,42 @@ Test(central_free_list, the_one_wrong_block_of_a_run_is_the_one_that_is_reported
         take_all(CLASS_64, &again, 1);
         cr_assert_eq(again, wrong, "the lowest that is free");
     }
+}
+
+enum { RUN_FIRST = 40, RUN_END = RUN_FIRST + AP_BATCH_MAX };
+
+/* Of two spans in use gives back blocks side by side, but for the one at `at`, and takes them again. */
+static void expect_freed(void **blocks, unsigned at, bool down, unsigned stranger)
+{
+    void *run[AP_BATCH_MAX];
+    bool is_given[2 * SLOTS_64] = {false};
+    for (unsigned i = 0; i < AP_BATCH_MAX; i++) {
+        unsigned in_step = down ? RUN_END - 1 - i : RUN_FIRST + i;
+        unsigned slot = i == at ? stranger : in_step;
+        run[i] = blocks[slot];
+        is_given[slot] = true;
+    }
+    ap__central_check_slots(CLASS_64, run, AP_BATCH_MAX, "free");
+    ap__central_give(CLASS_64, run, AP_BATCH_MAX, "free");
+    for (unsigned slot = 0; slot < 2 * SLOTS_64; slot++) {
+        cr_assert_eq(ap__central_is_free(CLASS_64, blocks[slot]), is_given[slot],
+                     "slot %u; %u at %u, %d", slot, stranger, at, down);
+    }
+    take_all(CLASS_64, run, AP_BATCH_MAX);
+    cr_assert_eq(stats(CLASS_64).claimed, 2 * SLOTS_64);
+}
+
+Test(central_free_list, of_a_run_with_one_block_out_of_step_exactly_the_given_blocks_are_freed)
+{
+    static void *blocks[2 * SLOTS_64];
+    init();
+    take_all(CLASS_64, blocks, 2 * SLOTS_64);
+    for (unsigned at = 0; at < AP_BATCH_MAX; at++) {
+        for (int down = 0; down <= 1; down++) {
+            expect_freed(blocks, at, down, RUN_FIRST - 2);
+            expect_freed(blocks, at, down, RUN_END + 1);
+            expect_freed(blocks, at, down, SLOTS_64 + RUN_FIRST + at); /* of the other span */
+        }
+    }
+    heap_check();
 }
