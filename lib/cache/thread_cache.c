@@ -261,7 +261,35 @@ static void lower_capacity(struct ap__thread_cache *cache, unsigned size_class, 
         (ap__slot *)ap__min((uintptr_t)list->full, (uintptr_t)(bottom_of(info) + capacity));
 }
 
-/* Doubles a list's capacity as far as `most` and the bounds allow. */
+/* Takes back half of what lists beyond a batch could hold and do not: they have had their time, and a list without room
+ * pays for each block. Once between two visits. */
+static bool trim_capacities(struct ap__thread_cache *cache)
+{
+    if (cache->is_trimmed) {
+        return false;
+    }
+    cache->is_trimmed = true;
+    size_t before = cache->capacity_bytes;
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        size_t capacity = cache->infos[c].capacity;
+        size_t batch = ap__size_class[c].batch;
+        if (capacity > batch) {
+            size_t least = ap__max(batch, used_of(cache, c));
+            lower_capacity(cache, c, (unsigned)(capacity - (capacity - least) / 2));
+        }
+    }
+    return cache->capacity_bytes < before;
+}
+
+/* Raises a list's capacity to `wanted`, or by one, as the bounds allow. */
+static bool raise_capacity(struct ap__thread_cache *cache, unsigned size_class, unsigned wanted)
+{
+    unsigned capacity = cache->infos[size_class].capacity;
+    return set_capacity(cache, size_class, wanted) ||
+           (wanted > capacity + 1 && set_capacity(cache, size_class, capacity + 1));
+}
+
+/* Doubles a list's capacity as far as `most` and the bounds allow. For a list of next to nothing others make room. */
 static bool grow(struct ap__thread_cache *cache, unsigned size_class, unsigned most)
 {
     unsigned capacity = cache->infos[size_class].capacity;
@@ -270,8 +298,9 @@ static bool grow(struct ap__thread_cache *cache, unsigned size_class, unsigned m
     }
     unsigned wanted = capacity == 0 ? ap__cache_limits_initial_capacity(size_class)
                                     : (unsigned)ap__min(2u * capacity + 1, most);
-    return set_capacity(cache, size_class, wanted) ||
-           (wanted > capacity + 1 && set_capacity(cache, size_class, capacity + 1));
+    return raise_capacity(cache, size_class, wanted) ||
+           (capacity <= ap__size_class[size_class].batch / 4u && trim_capacities(cache) &&
+            raise_capacity(cache, size_class, wanted));
 }
 
 /* ------------------------------------------------------------ down and up */
@@ -356,6 +385,7 @@ static void note_slow_event(struct ap__thread_cache *cache)
         return;
     }
     cache->slow_events = 0;
+    cache->is_trimmed = false;
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         visit(cache, c);
     }

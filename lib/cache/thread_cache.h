@@ -23,6 +23,7 @@ struct ap__thread_cache {
     size_t granted_bytes;  /* by cache_limits; owner */
     unsigned slow_events;  /* since the last visit of all lists; owner */
     bool exit_armed;       /* the thread's exit will be noticed; owner */
+    bool is_trimmed;       /* since the last visit: what lists could hold and do not; owner */
     /* Its slow paths are under way. Volatile: signal handlers of the owner's read it, too. */
     volatile bool at_work;
     _Atomic(uint8_t) claim;  /* who may change the lists now: see idle.h */

@@ -283,6 +283,38 @@ Test(thread_cache, a_fold_hides_nothing_from_the_program)
     cr_assert_eq(ap__thread_cache_count(&cache, CLASS_64), kept - 200);
 }
 
+/* Slow events of a program that takes some blocks and gives them back, again and again. */
+static uint64_t count_slow_paths(unsigned size_class, int rounds)
+{
+    enum { SET = 20 };
+    void *blocks[SET];
+    uint64_t before = atomic_load(&cache.refills) + atomic_load(&cache.flushes);
+    for (int round = 0; round < rounds; round++) {
+        for (int i = 0; i < SET; i++) {
+            blocks[i] = take(size_class);
+        }
+        for (int i = 0; i < SET; i++) {
+            give(size_class, blocks[i]);
+        }
+    }
+    return atomic_load(&cache.refills) + atomic_load(&cache.flushes) - before;
+}
+
+Test(thread_cache, room_that_lists_do_not_use_is_for_one_that_has_none)
+{
+    enum { CLASS_48 = 3 };
+    size_t bound = 2 << 20;
+    init(bound);
+    for (unsigned c = CLASS_48 + 1; c < AP_CLASS_COUNT; c++) {
+        (void)take_refill(c);
+        give_and_drain(c, ap__cache_limits_capacity_max(c));
+    }
+    cr_assert_gt(cache.capacity_bytes, bound - (bound >> 3), "all room is theirs");
+    (void)count_slow_paths(CLASS_48, 200);
+    cr_assert_eq(count_slow_paths(CLASS_48, 200), 0, "it has found room");
+    check_bounds();
+}
+
 /* Blocks of a made-up sort of thread: it frees and never allocates. */
 Test(thread_cache, a_list_that_is_only_pushed_to_does_not_grow_beyond_a_batch)
 {
