@@ -455,7 +455,7 @@ static unsigned next_refill(struct ap__thread_cache *cache, unsigned size_class)
     return (unsigned)ap__min(wanted, ap__max(info->capacity, 1));
 }
 
-/* The next refill brings a batch at most: this list is one of those through which blocks come and go. */
+/* The next refill brings a batch again: this list is one of those through which blocks come and go. */
 static void end_streak(struct ap__free_list_info *info, unsigned size_class)
 {
     info->refill = (uint16_t)ap__min(info->refill, ap__size_class[size_class].batch / 2u);
@@ -613,6 +613,7 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
         flush_oldest(cache, c, used_of(cache, c), "free");
         info->capacity = 0;
         info->refill = 0;
+        info->is_fed = false;
         if (info->room <= AP_CACHE_INITIAL_BLOCKS) {
             /* One cache line, which the next thread that gets this cache will need: two locks saved. */
             cache->lists[c].full = bottom;

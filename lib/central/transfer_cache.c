@@ -10,8 +10,8 @@
  * starts at one small batch; a batch that goes from one thread to another doubles it, up to the
  * bound; one that returns to its giver halves it.
  *
- * Shards: up to SHARD_FREE_CPUS processors one is enough: the lock is held for a copy of at most 64
- * addresses, once a batch. Beyond that, one for every CPUS_PER_SHARD processors.
+ * Shards: up to SHARD_FREE_CPUS processors one is enough: the lock is held for a copy of a batch of
+ * addresses, of a few batches at most. Beyond that, one for every CPUS_PER_SHARD processors.
  */
 #include "central/transfer_cache.h"
 
