@@ -46,7 +46,8 @@ struct ap__free_list_info {
     uint16_t capacity;          /* blocks; full = bottom + capacity */
     uint16_t room;              /* blocks the array could hold */
     uint16_t hidden;            /* words under the fold; 0: no fold */
-    uint16_t refill;            /* blocks that the next refill asks for; 0: never refilled */
+    uint16_t refill;            /* blocks that the last refill asked for; 0: never refilled */
+    uint16_t streak;            /* blocks that came since some went back, as far as they count */
     uint16_t unused; /* of the hidden ones, what a visit gives back if the fold still stands */
     _Atomic(uint16_t) gone; /* of the hidden ones, what others have taken: see fold.h */
     uint8_t epoch;          /* when the fold was made */
