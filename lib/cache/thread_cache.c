@@ -258,6 +258,7 @@ static void lower_capacity(struct ap__thread_cache *cache, unsigned size_class, 
 {
     struct ap__free_list *list = &cache->lists[size_class];
     struct ap__free_list_info *info = &cache->infos[size_class];
+    AP_ASSERT(used_of(cache, size_class) <= capacity && capacity <= info->capacity);
     unreserve_bytes(cache, (info->capacity - capacity) * (size_t)ap__size_class[size_class].size);
     info->capacity = (uint16_t)capacity;
     list->full =
