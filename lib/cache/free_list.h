@@ -51,7 +51,6 @@ struct ap__free_list_info {
     uint16_t unused; /* of the hidden ones, what a visit gives back if the fold still stands */
     _Atomic(uint16_t) gone; /* of the hidden ones, what others have taken: see fold.h */
     uint8_t epoch;          /* when the fold was made */
-    bool is_fed;            /* blocks have come through the transfer cache since the last visit */
 };
 
 static inline ap__slot *ap__free_list_top(const struct ap__free_list *list)

@@ -354,7 +354,6 @@ static void visit(struct ap__thread_cache *cache, unsigned size_class)
     if (bottom_of(info) == NULL) {
         return;
     }
-    info->is_fed = false;
     unsigned left = ap__fold_unused(info);
     unsigned unused = left + ap__fold_gone(info);
     unfold(cache, size_class);
@@ -448,8 +447,7 @@ static unsigned fetch(unsigned size_class, void **blocks, unsigned count, bool i
 static size_t most_to_bring(const struct ap__free_list_info *info, unsigned size_class)
 {
     size_t batch = ap__size_class[size_class].batch;
-    size_t more = info->is_fed ? 0 : info->streak / STREAK_DIVISOR;
-    return ap__min(batch + more, ap__cache_limits_refill_max(size_class));
+    return ap__min(batch + info->streak / STREAK_DIVISOR, ap__cache_limits_refill_max(size_class));
 }
 
 /* How many blocks to ask for: twice as many as last time, within the bounds, and what the list can hold. */
@@ -507,7 +505,6 @@ static void *refill_from_below(struct ap__thread_cache *cache, unsigned size_cla
     count_event(&cache->blocks_in, got);
     info->streak = (uint16_t)ap__min(info->streak + got, STREAK_COUNTED);
     if (has_travelled) {
-        info->is_fed = true;
         end_streak(info, size_class);
     }
     if (info->capacity != 0) {
@@ -626,7 +623,7 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
         flush_oldest(cache, c, used_of(cache, c), "free");
         info->capacity = 0;
         info->refill = 0;
-        info->is_fed = false;
+        info->streak = 0;
         if (info->room <= AP_CACHE_INITIAL_BLOCKS) {
             /* One cache line, which the next thread that gets this cache will need: two locks saved. */
             cache->lists[c].full = bottom;

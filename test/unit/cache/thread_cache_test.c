@@ -165,8 +165,20 @@ Test(thread_cache, blocks_from_another_cache_end_a_streak)
         cr_assert_eq(ap__central_take(c, &block, 1), 1);
         cr_assert_eq(ap__transfer_give(c, &block, 1), 1);
         cr_assert_eq(take_refill(c), 1, "the one that has travelled");
-        cache.infos[c].is_fed = false; /* as the next visit leaves it */
         expect_about_a_batch(c);
+    }
+}
+
+Test(thread_cache, an_emptied_cache_has_no_streak)
+{
+    init(64 << 20);
+    begin_streak(CLASS_64);
+    ap__thread_cache_empty(&cache);
+    size_t all = 0;
+    for (int i = 0; i < 6; i++) {
+        size_t brought = take_refill(CLASS_64);
+        cr_assert_leq(brought, ap__size_class[CLASS_64].batch + all / 8, "refill %d", i);
+        all += brought;
     }
 }
 
