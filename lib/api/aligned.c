@@ -18,7 +18,7 @@ void *ap__aligned(size_t alignment, size_t size)
     if (size > AP__LARGE_SIZE_MAX) {
         return NULL;
     }
-    unsigned size_class = ap__class_of_aligned(alignment, size);
+    unsigned size_class = ap__class_for_aligned(alignment, size);
     if (size_class != 0) {
         void *p = ap__pop_inline(size_class);
         return AP_LIKELY(p != NULL) ? p : ap__take_quiet(alignment, size, size_class);

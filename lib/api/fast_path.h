@@ -17,7 +17,7 @@
 #ifndef AP_API_FAST_PATH_H
 #define AP_API_FAST_PATH_H
 
-#include "base/size_class.h"
+#include "cache/fine_classes.h"
 #include "cache/thread.h"
 #include "heap/region.h"
 
@@ -43,10 +43,10 @@ static AP_ALWAYS_INLINE void *ap__pop_inline(size_t size_class)
 static AP_ALWAYS_INLINE void *ap__malloc_inline(size_t size)
 {
     size_t size_class;
-    if (AP_LIKELY(size <= AP_FINE_SIZE_MAX)) {
-        size_class = ap__class_by_16[(size + 15) >> AP_FINE_SHIFT];
-    } else if (AP_LIKELY(size <= AP_COARSE_SIZE_MAX)) {
-        size_class = ap__class_by_128[(size + 127) >> AP_COARSE_SHIFT];
+    if (AP_LIKELY(size <= AP_BY_16_MAX)) {
+        size_class = ap__class_by_16(size);
+    } else if (AP_LIKELY(size <= AP_BY_128_MAX)) {
+        size_class = ap__class_by_128(size);
     } else {
         return ap__malloc_slow(size);
     }

@@ -31,7 +31,7 @@ void *ap__no_memory(void)
 }
 
 /* A block when the hit path has none, and pages of their own are for none of the thread's. */
-static void *take_plain(struct ap__thread_cache *cache, unsigned size_class)
+static void *take_plain(struct ap__thread_cache *cache, size_t size, unsigned size_class)
 {
     void *p = NULL;
     if (AP_UNLIKELY(cache == NULL)) {
@@ -44,6 +44,7 @@ static void *take_plain(struct ap__thread_cache *cache, unsigned size_class)
         ap__free_list_set_top(list, top - 1);
         return p;
     }
+    ap__fine_classes_note(&cache->infos[size_class].fitting, size_class, size);
     return ap__thread_cache_refill(cache, size_class);
 }
 
@@ -83,8 +84,9 @@ static void *take_slow(size_t alignment, size_t size, unsigned size_class, const
         p = ap__sampled_take(alignment, size, false, caller);
     }
     if (AP_LIKELY(p == NULL)) {
-        p = AP_UNLIKELY(ap__options.hardened != 0) ? ap__hardened_take(cache, alignment, size)
-                                                   : take_plain(cache, size_class);
+        p = AP_UNLIKELY(ap__options.hardened != 0)
+                ? ap__hardened_take(cache, alignment, size)
+                : take_plain(cache, ap__size_for_aligned(alignment, size), size_class);
     }
     if (AP_UNLIKELY(p == NULL && ap__sampled_is_on())) {
         p = ap__sampled_take(alignment, size, true, caller);
@@ -104,9 +106,9 @@ void *ap__malloc_slow(size_t size)
 {
     void *p = NULL;
     if (size <= AP_SMALL_SIZE_MAX) {
-        unsigned size_class = ap__class_of_size(size);
+        unsigned size_class = ap__class_for(size);
         /* Sizes beyond the tables have their hits here. */
-        p = size > AP_COARSE_SIZE_MAX ? ap__pop_inline(size_class) : NULL;
+        p = size > AP_BY_128_MAX ? ap__pop_inline(size_class) : NULL;
         p = p != NULL ? p : take_slow(AP_MIN_ALIGNMENT, size, size_class, CALLER);
     } else if (size <= AP__LARGE_SIZE_MAX) {
         p = ap__take_large(AP_MIN_ALIGNMENT, size, false);
@@ -336,7 +338,7 @@ size_t ap__good_size(size_t size)
         return size > AP__LARGE_SIZE_MAX ? 0 : size;
     }
     if (size <= AP_SMALL_SIZE_MAX) {
-        return ap__size_class[ap__class_of_size(size)].size;
+        return ap__size_class[ap__class_for(size)].size;
     }
     return size > AP__LARGE_SIZE_MAX ? 0 : ap__large_good_size(size);
 }

@@ -5,10 +5,10 @@
  * Does: answers from constant tables, which size_class_gen.c computes at build time. Does not: keep
  * state. Any caller, any time.
  *
- * Classes: 16-byte steps to 128 bytes, then 8 classes per doubling to 256 KiB; worst internal waste
- * 12.5 %, so that a program's memory is not lost between sizes. Class 0 is "not a small block".
- * Two byte tables serve the hit path: 16-byte steps to 1 KiB, then 128-byte steps to 32 KiB; the
- * steps are exact because every class size in each table's range is a multiple of its step.
+ * Classes: 16-byte steps to 128 bytes, then 8 classes per doubling to 256 KiB; worst internal waste 12.5 %, so
+ * that a program's memory is not lost between sizes. Every second one of those is "fine": its sizes may as well be
+ * served by the next, at 20 % at worst; which of them are in use is for cache/fine_classes.h to say. Class 0 is "not
+ * a small block".
  *
  * Invariants (tested over all sizes): the class of a size is the smallest that holds it; every block
  * size is a multiple of 16; slots * size fits into the span; the reciprocal is exact for every
@@ -35,11 +35,6 @@ enum {
     AP_CLASS_COUNT = 1 + AP_LINEAR_CLASSES + AP_CLASSES_PER_DOUBLING * AP_DOUBLINGS,
     AP_SMALL_SIZE_MAX = AP_LINEAR_SIZE_MAX << AP_DOUBLINGS, /* bytes: the largest class */
 
-    AP_FINE_SHIFT = 4, /* the two tables of the hit path */
-    AP_FINE_SIZE_MAX = 1024,
-    AP_COARSE_SHIFT = 7,
-    AP_COARSE_SIZE_MAX = 32768,
-
     AP_BATCH_MAX = 64,   /* blocks that travel together at most */
     AP_SLOTS_MAX = 4096, /* blocks in a span at most: 64 KiB of 16 bytes */
     AP_RECIPROCAL_SHIFT = 44
@@ -58,10 +53,15 @@ struct ap__size_class {
 };
 
 extern AP_HIDDEN const struct ap__size_class ap__size_class[AP_CLASS_COUNT];
-extern AP_HIDDEN const uint8_t ap__class_by_16[(AP_FINE_SIZE_MAX >> AP_FINE_SHIFT) + 1];
-extern AP_HIDDEN const uint8_t ap__class_by_128[(AP_COARSE_SIZE_MAX >> AP_COARSE_SHIFT) + 1];
 
-/* The class of a size of 0 to AP_SMALL_SIZE_MAX bytes, by arithmetic. 0 bytes is the first class. */
+/* Whether the next class has twice the distance to the one before it, and holds this one's sizes too. */
+static inline bool ap__class_is_fine(unsigned size_class)
+{
+    return size_class > AP_LINEAR_CLASSES && (size_class - AP_LINEAR_CLASSES) % 2 != 0;
+}
+
+/* The class of a size of 0 to AP_SMALL_SIZE_MAX bytes, by arithmetic: the smallest that holds it. 0 bytes is
+ * the first class. */
 static inline unsigned ap__class_of_size(size_t size)
 {
     if (size <= AP_LINEAR_SIZE_MAX) {
@@ -72,17 +72,6 @@ static inline unsigned ap__class_of_size(size_t size)
     unsigned doubling = high - 7;
     unsigned step = (unsigned)((size - 1) >> (high - 3)) & 7u;
     return 1 + AP_LINEAR_CLASSES + doubling * AP_CLASSES_PER_DOUBLING + step;
-}
-
-/* The same by the tables as far as they go. Whether a size is linear is a branch that mixed sizes mispredict: it was
- * a quarter of the time of aligned allocation. */
-static inline unsigned ap__class_by_table(size_t size)
-{
-    if (AP_LIKELY(size <= AP_FINE_SIZE_MAX)) {
-        return ap__class_by_16[(size + 15) >> AP_FINE_SHIFT];
-    }
-    return size <= AP_COARSE_SIZE_MAX ? ap__class_by_128[(size + 127) >> AP_COARSE_SHIFT]
-                                      : ap__class_of_size(size);
 }
 
 /* Which block of its span an offset in bytes lies in. Exact for offsets inside a span. */
@@ -100,18 +89,19 @@ static inline bool ap__slot_starts_at(const struct ap__size_class *info, size_t 
 }
 
 /*
- * The smallest class of at least `size` bytes whose every block is aligned to `alignment` (a power of
- * two), 0 if there is none. Spans start at granules, so a block is aligned if its size is a multiple. And
- * it is: within a doubling, classes are multiples of one power of two. Where that is at least the
- * alignment any class will do; where it is less, a multiple of the alignment is a class itself.
+ * The size to ask for so that blocks of the class that serves it are aligned to `alignment` (a power of two) and hold
+ * `size` bytes; SIZE_MAX if there is no such class. Spans start at granules, so a block is aligned if its size is a
+ * multiple. And it is: within a doubling, classes are multiples of one power of two, those that are not fine of
+ * twice that. Where that is at least the alignment any class will do; where it is less, a multiple of the alignment
+ * is a class itself, and not a fine one unless its own step is a multiple.
  */
-static inline unsigned ap__class_of_aligned(size_t alignment, size_t size)
+static inline size_t ap__size_for_aligned(size_t alignment, size_t size)
 {
     if (alignment > AP_GRANULE || size > AP_SMALL_SIZE_MAX) {
-        return 0;
+        return SIZE_MAX;
     }
     size_t rounded = ap__align_up(ap__max(size, alignment), alignment);
-    return rounded <= AP_SMALL_SIZE_MAX ? ap__class_by_table(rounded) : 0;
+    return rounded <= AP_SMALL_SIZE_MAX ? rounded : SIZE_MAX;
 }
 
 #endif

@@ -51,6 +51,7 @@ struct ap__free_list_info {
     uint16_t unused; /* of the hidden ones, what a visit gives back if the fold still stands */
     _Atomic(uint16_t) gone; /* of the hidden ones, what others have taken: see fold.h */
     uint8_t epoch;          /* when the fold was made */
+    uint8_t fitting;        /* see fine_classes.h */
 };
 
 static inline ap__slot *ap__free_list_top(const struct ap__free_list *list)

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "cache/cache_limits.h"
+#include "cache/fine_classes.h"
 #include "cache/fold.h"
 #include "cache/idle.h"
 #include "central/central_free_list.h"
@@ -43,7 +44,7 @@ enum {
     POLL_EVENTS = 16,
     FOLD_WHOLE_SIZE = 1024, /* bytes from which a visit gives back a whole list that was not used */
     IN_SIGHT_BYTES = 2048,  /* of the newest blocks, what a fold leaves to the hit path, and */
-    ABOVE_BYTES = 16384,    /* what may come on top of them before it is made anew */
+    ABOVE_BYTES = 8192,     /* what may come on top of them before it is made anew */
     /* Bytes to which blocks pass through the transfer cache. Beyond, one block left there would pin a
      * span of hundreds of KiB, and locks are nothing beside the use of such a block. */
     TRANSFER_SIZE_MAX = 8192,
@@ -159,7 +160,7 @@ static void hide(struct ap__free_list_info *info, size_t hidden, size_t unused)
 static void fold(struct ap__thread_cache *cache, unsigned size_class, size_t unused)
 {
     size_t used = used_of(cache, size_class);
-    size_t in_sight = IN_SIGHT_BYTES / ap__size_class[size_class].size + 1;
+    size_t in_sight = IN_SIGHT_BYTES / ap__size_class[size_class].size;
     size_t hidden = ap__max(used > in_sight ? used - in_sight : 0, unused);
     hide(&cache->infos[size_class], hidden, unused);
 }
@@ -389,7 +390,11 @@ static void note_slow_event(struct ap__thread_cache *cache)
     }
     cache->slow_events = 0;
     cache->is_trimmed = false;
+    size_t worth = ap__fine_classes_worth();
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        if (cache->infos[c].fitting != 0) {
+            ap__fine_classes_consider(c, cache->infos[c].fitting, worth);
+        }
         visit(cache, c);
     }
     note_folds(cache);
@@ -624,6 +629,7 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
         info->capacity = 0;
         info->refill = 0;
         info->streak = 0;
+        info->fitting = 0;
         if (info->room <= AP_CACHE_INITIAL_BLOCKS) {
             /* One cache line, which the next thread that gets this cache will need: two locks saved. */
             cache->lists[c].full = bottom;

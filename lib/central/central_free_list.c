@@ -43,7 +43,7 @@ struct central {
     struct ap__span *buckets[BUCKETS];
     uint32_t occupied; /* bit b: bucket b is not empty */
     uint32_t spans;
-    size_t claimed; /* blocks */
+    _Atomic(size_t) claimed; /* blocks; read without the lock, too */
 } AP_CACHE_ALIGNED;
 _Static_assert(sizeof(struct central) == (size_t)2 * AP_CACHE_LINE,
                "one pair of cache lines a class");
@@ -64,6 +64,18 @@ void ap__central_init(bool populate)
 struct ap__lock *ap__central_lock(unsigned size_class)
 {
     return &centrals[size_class].lock;
+}
+
+size_t ap__central_claimed(unsigned size_class)
+{
+    return atomic_load_explicit(&centrals[size_class].claimed, memory_order_relaxed);
+}
+
+/* relaxed, and no read-modify-write: written under the lock; who reads without it may be late. */
+static void add_claimed_locked(struct central *central, size_t more)
+{
+    size_t before = atomic_load_explicit(&central->claimed, memory_order_relaxed);
+    atomic_store_explicit(&central->claimed, before + more, memory_order_relaxed);
 }
 
 static unsigned bucket_of(const struct ap__span *span)
@@ -264,7 +276,7 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
         got += ap__slot_map_claim(span, info->size, end - got, count - got);
         relist(central, span);
     }
-    central->claimed += got;
+    add_claimed_locked(central, got);
     ap__lock_release(&central->lock);
     /* Without the lock; some of its blocks are ours, so the span stays. */
     if (fresh != NULL) {
@@ -297,7 +309,7 @@ unsigned ap__central_take_lines(unsigned size_class, void **blocks, unsigned cou
     struct central *central = &centrals[size_class];
     ap__lock_take(&central->lock);
     unsigned got = take_lines_locked(central, size_class, blocks, count);
-    central->claimed += got;
+    add_claimed_locked(central, got);
     ap__lock_release(&central->lock);
     return got;
 }
@@ -488,7 +500,7 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
             settle_locked(central, span);
         }
     }
-    central->claimed -= done;
+    add_claimed_locked(central, (size_t)0 - done);
     ap__lock_release(&central->lock);
     ap__bell_ring(&ap__heap_bell);
     /* Reported without the lock: the program may have a handler for SIGABRT, and it may allocate. */
@@ -661,7 +673,7 @@ void ap__central_stats(unsigned size_class, struct ap__central_stats *stats)
     ap__lock_take(&central->lock);
     stats->spans = central->spans;
     stats->slots = central->spans * ap__size_class[size_class].slots;
-    stats->claimed = central->claimed;
+    stats->claimed = ap__central_claimed(size_class);
     ap__lock_release(&central->lock);
 }
 
@@ -675,6 +687,6 @@ void ap__central_view_locked(unsigned size_class, struct ap__central_view *view)
         .away = AWAY,
         .occupied = central->occupied,
         .spans = central->spans,
-        .claimed = central->claimed,
+        .claimed = ap__central_claimed(size_class),
     };
 }

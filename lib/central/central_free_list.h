@@ -64,6 +64,9 @@ struct ap__central_stats {
     size_t claimed; /* of those, outside of the central free list */
 };
 
+/* Blocks of the class outside of the central free list. Takes no lock, may be late. */
+size_t ap__central_claimed(unsigned size_class);
+
 void ap__central_stats(unsigned size_class, struct ap__central_stats *stats);
 
 struct ap__lock *ap__central_lock(unsigned size_class); /* for fork only */

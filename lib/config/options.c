@@ -10,12 +10,12 @@
 #include "base/format.h"
 #include "os/os.h"
 
-enum option_type { BOOL, BYTES, NUMBER, PAGES, DELAY, TEXT };
+enum option_type { BOOL, BYTES, NUMBER, WHEN, DELAY, TEXT };
 
 /* Room for a line of help or a warning: a text as value, and what is said about it. */
 enum { LINE_ROOM = 1024 };
 
-static const char *const pages_words[] = {"auto", "never", "always"}; /* as enum ap__pages */
+static const char *const when_words[] = {"auto", "never", "always"}; /* as enum ap__when */
 
 struct row {
     const char *name;
@@ -98,10 +98,10 @@ static bool parse_bool(struct piece text, uint64_t *value)
     return *value != 0 || piece_is(text, "false") || piece_is(text, "0");
 }
 
-static bool parse_pages(struct piece text, uint64_t *value)
+static bool parse_when(struct piece text, uint64_t *value)
 {
-    for (size_t i = 0; i < AP_ARRAY_LENGTH(pages_words); i++) {
-        if (piece_is(text, pages_words[i])) {
+    for (size_t i = 0; i < AP_ARRAY_LENGTH(when_words); i++) {
+        if (piece_is(text, when_words[i])) {
             *value = i;
             return true;
         }
@@ -115,9 +115,9 @@ static bool parse_value(const struct row *row, struct piece text, uint64_t *valu
         *value = UINT64_MAX;
         return true;
     }
-    bool read = row->type == BOOL    ? parse_bool(text, value)
-                : row->type == PAGES ? parse_pages(text, value)
-                                     : parse_number(text, row->type == BYTES, value);
+    bool read = row->type == BOOL   ? parse_bool(text, value)
+                : row->type == WHEN ? parse_when(text, value)
+                                    : parse_number(text, row->type == BYTES, value);
     return read && *value >= row->least && *value <= row->most;
 }
 
@@ -153,8 +153,8 @@ static void format_number(struct ap__format *f, const struct row *row, uint64_t 
         ap__format_text(f, value != 0 ? "true" : "false");
         return;
     }
-    if (row->type == PAGES) {
-        ap__format_text(f, pages_words[value]);
+    if (row->type == WHEN) {
+        ap__format_text(f, when_words[value]);
         return;
     }
     if (row->type == DELAY && value == UINT64_MAX) {
@@ -185,7 +185,7 @@ static void format_range(struct ap__format *f, const struct row *row)
         ap__format_text(f, "true or false");
         return;
     }
-    if (row->type == PAGES) {
+    if (row->type == WHEN) {
         ap__format_text(f, "auto, never or always");
         return;
     }

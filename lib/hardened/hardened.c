@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "cache/fine_classes.h"
 #include "cache/thread.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
@@ -147,8 +148,7 @@ static unsigned class_for(size_t alignment, size_t size)
         return 0;
     }
     size_t bytes = size + AP__TRAILER_BYTES;
-    return alignment <= AP_MIN_ALIGNMENT ? ap__class_of_size(bytes)
-                                         : ap__class_of_aligned(alignment, bytes);
+    return ap__class_for_aligned(alignment, bytes);
 }
 
 static void *take_slot(struct ap__thread_cache *cache, unsigned size_class)

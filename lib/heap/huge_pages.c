@@ -25,7 +25,7 @@ enum {
 #define HEAP_BYTES_MIN ((size_t)64 << 20) /* smaller heaps do not ask */
 
 /* Set by init, constant afterwards. */
-static enum ap__pages wanted;
+static enum ap__when wanted;
 static enum ap__huge_pages allowed;
 static uint64_t slow; /* microseconds */
 
@@ -60,20 +60,20 @@ static void add(_Atomic(uint64_t) *set, size_t unit)
     }
 }
 
-void ap__huge_pages_init(enum ap__pages pages, uint64_t slow_us)
+void ap__huge_pages_init(enum ap__when pages, uint64_t slow_us)
 {
     wanted = pages;
     slow = slow_us;
     /* Here, not at the growth that needs it: programs forbid themselves to open files later on. */
-    allowed = pages == AP__PAGES_NEVER ? AP__HUGE_PAGES_NEVER : ap__os_huge_pages();
+    allowed = pages == AP__WHEN_NEVER ? AP__HUGE_PAGES_NEVER : ap__os_huge_pages();
 }
 
 /* What a chunk that small blocks will fill wants: huge pages, once the heap is big enough not to notice
  * 2 MiB that are resident too early. A chunk made for a large object may stay empty for the most part. */
 static bool is_wanted(bool for_small, size_t heap_bytes)
 {
-    if (wanted != AP__PAGES_AUTO) {
-        return wanted == AP__PAGES_ALWAYS;
+    if (wanted != AP__WHEN_AUTO) {
+        return wanted == AP__WHEN_ALWAYS;
     }
     return for_small && allowed == AP__HUGE_PAGES_ADVISED && heap_bytes >= HEAP_BYTES_MIN;
 }
@@ -99,7 +99,7 @@ static bool ask(uintptr_t start, size_t bytes)
     if (!ap__os_advise_huge_pages((void *)start, bytes, true)) {
         return false;
     }
-    if (wanted == AP__PAGES_ALWAYS || !is_slow(start)) {
+    if (wanted == AP__WHEN_ALWAYS || !is_slow(start)) {
         skipped = 0;
         return true;
     }
@@ -113,7 +113,7 @@ void ap__huge_pages_advise_chunk(uintptr_t start, size_t bytes, bool for_small, 
     if (start % UNIT_BYTES != 0 || bytes % UNIT_BYTES != 0) {
         return;
     }
-    if (wanted == AP__PAGES_NEVER) {
+    if (wanted == AP__WHEN_NEVER) {
         (void)ap__os_advise_huge_pages((void *)start, bytes, false);
     } else if (is_wanted(for_small, heap_bytes) && !is_skipped() && ask(start, bytes)) {
         for (uintptr_t unit = start; unit < start + bytes; unit += UNIT_BYTES) {
@@ -145,7 +145,7 @@ static void go_without(size_t unit)
 
 void ap__huge_pages_purged(uintptr_t start, size_t bytes)
 {
-    if (!ap__region_contains(start) || wanted == AP__PAGES_ALWAYS) {
+    if (!ap__region_contains(start) || wanted == AP__WHEN_ALWAYS) {
         return;
     }
     for (size_t unit = unit_of(start); unit <= unit_of(start + bytes - 1); unit++) {

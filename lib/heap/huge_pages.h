@@ -20,7 +20,7 @@
  * microseconds or more to come is too slow; AP__HUGE_PAGE_SLOW_US is what 512 small faults cost at worst.
  */
 #define AP__HUGE_PAGE_SLOW_US 1000
-void ap__huge_pages_init(enum ap__pages wanted, uint64_t slow_us);
+void ap__huge_pages_init(enum ap__when wanted, uint64_t slow_us);
 
 /* A chunk that has become usable, aligned to units or not. `heap_bytes`: of the whole heap. */
 void ap__huge_pages_advise_chunk(uintptr_t start, size_t bytes, bool for_small, size_t heap_bytes);

@@ -10,6 +10,7 @@
 #include "life/init.h"
 
 #include "cache/cache_limits.h"
+#include "cache/fine_classes.h"
 #include "cache/idle.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
@@ -44,7 +45,10 @@ static bool environment_read; /* under `lock`, then the constructor only */
 static void apply_limits(void)
 {
     ap__cache_limits_init(ap__options.cache_thread, ap__options.cache_total);
-    ap__huge_pages_init((enum ap__pages)ap__options.thp, AP__HUGE_PAGE_SLOW_US);
+    /* With `hardened` blocks have no more room than they must. */
+    ap__fine_classes_init(ap__options.hardened != 0 ? AP__WHEN_ALWAYS
+                                                    : (enum ap__when)ap__options.fine_classes);
+    ap__huge_pages_init((enum ap__when)ap__options.thp, AP__HUGE_PAGE_SLOW_US);
     ap__central_init(ap__options.populate != 0);
     ap__decay_init(ap__options.decay_ms);
     ap__decay_look_also(ap__thread_caches_take_idle);

@@ -201,7 +201,7 @@ static void *hold_blocks(void *argument)
 /* Whatever the system does with huge pages, it cannot give one to each class: they share chunks. */
 Test(statistics, one_block_of_each_small_class_fits_few_chunks)
 {
-    enum { LARGEST = 8192, CLASSES_MAX = 100, CLASSES_MIN = 50, FEW_CHUNKS = 8 << 20 };
+    enum { LARGEST = 8192, CLASSES_MAX = 100, CLASSES_MIN = 32, FEW_CHUNKS = 8 << 20 };
     void *blocks[CLASSES_MAX];
     unsigned classes = 0;
     size_t before = ap_mallinfo2().arena;

@@ -20,7 +20,7 @@ enum { TEXT_MAX = 4096, WARNINGS_MAX = 1 << 16, STALE_ERRNO = 1789 };
 #define BOOL 0
 #define BYTES 0
 #define NUMBER 0
-#define PAGES 0
+#define WHEN 0
 #define DELAY 1
 #define TEXT 2
 

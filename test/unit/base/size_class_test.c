@@ -22,19 +22,6 @@ Test(size_class, the_class_of_a_size_is_the_smallest_that_holds_it)
     }
 }
 
-Test(size_class, the_tables_of_the_hit_path_agree_with_the_arithmetic)
-{
-    for (size_t size = 0; size <= AP_FINE_SIZE_MAX; size++) {
-        cr_assert_eq(ap__class_by_16[(size + 15) >> AP_FINE_SHIFT], ap__class_of_size(size));
-    }
-    for (size_t size = AP_FINE_SIZE_MAX + 1; size <= AP_COARSE_SIZE_MAX; size++) {
-        cr_assert_eq(ap__class_by_128[(size + 127) >> AP_COARSE_SHIFT], ap__class_of_size(size));
-    }
-    for (size_t size = 0; size <= AP_SMALL_SIZE_MAX; size++) {
-        cr_assert_eq(ap__class_by_table(size), ap__class_of_size(size));
-    }
-}
-
 Test(size_class, sizes_rise_are_multiples_of_16_and_waste_an_eighth_at_most)
 {
     cr_assert_eq(size_of(1), AP_MIN_ALIGNMENT);
@@ -77,7 +64,8 @@ Test(size_class, the_reciprocal_is_exact_at_every_offset)
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         size_t span_bytes = ap__size_class[c].span_granules * AP_GRANULE;
         for (size_t offset = 0; offset < span_bytes; offset++) {
-            cr_assert_eq(ap__slot_of_offset(&ap__size_class[c], offset), offset / size_of(c), "class %u", c);
+            cr_assert_eq(ap__slot_of_offset(&ap__size_class[c], offset), offset / size_of(c),
+                         "class %u", c);
         }
     }
 }
@@ -91,18 +79,33 @@ Test(size_class, batches_are_2_to_64_blocks_and_64_kib_where_two_blocks_allow)
     }
 }
 
-Test(size_class, aligned_requests_get_the_smallest_class_that_is_a_multiple)
+/* The next class holds all sizes of a fine one, and begins where the one before it ends. */
+Test(size_class, every_second_class_beyond_128_bytes_is_fine)
+{
+    for (unsigned c = 0; c < AP_CLASS_COUNT; c++) {
+        bool is_fine = ap__class_is_fine(c);
+        cr_assert_eq(is_fine,
+                     c != 0 && size_of(c) > AP_LINEAR_SIZE_MAX && !ap__class_is_fine(c - 1));
+        if (is_fine) {
+            size_t span = size_of(c + 1) - size_of(c - 1);
+            cr_assert_eq(span, 2 * (size_of(c) - size_of(c - 1)));
+            cr_assert_leq((span - 1) * 5, size_of(c + 1), "a fifth of the next at worst");
+        }
+    }
+}
+
+Test(size_class, a_size_for_an_alignment_holds_both_and_has_an_aligned_class)
 {
     for (size_t alignment = 1; alignment <= AP_GRANULE; alignment *= 2) {
         for (size_t size = 0; size <= AP_SMALL_SIZE_MAX; size += size / 16 + 1) {
-            unsigned c = ap__class_of_aligned(alignment, size);
-            unsigned least = ap__class_of_size(size);
-            while (least < AP_CLASS_COUNT && size_of(least) % alignment != 0) {
-                least++;
-            }
-            cr_assert_eq(c, least == AP_CLASS_COUNT ? 0 : least, "%zu of %zu", size, alignment);
+            size_t rounded = ap__size_for_aligned(alignment, size);
+            cr_assert(rounded <= AP_SMALL_SIZE_MAX && rounded >= size && rounded >= alignment);
+            cr_assert_lt(rounded, ap__max(size, 1) + alignment, "%zu of %zu", size, alignment);
+            cr_assert_eq(size_of(ap__class_of_size(rounded)) % alignment, 0, "%zu of %zu", size,
+                         alignment);
         }
     }
-    cr_assert_eq(ap__class_of_aligned(2 * AP_GRANULE, 16), 0);
-    cr_assert_eq(ap__class_of_aligned(16, AP_SMALL_SIZE_MAX + 1), 0);
+    cr_assert_eq(ap__size_for_aligned(2 * AP_GRANULE, 16), SIZE_MAX);
+    cr_assert_eq(ap__size_for_aligned(16, AP_SMALL_SIZE_MAX + 1), SIZE_MAX);
+    cr_assert_eq(ap__size_for_aligned(16, SIZE_MAX), SIZE_MAX);
 }

@@ -20,7 +20,7 @@
 /* The first unit behind the maps; all of it usable. */
 static uintptr_t first_unit;
 
-static void init(enum ap__pages wanted, uint64_t slow_us)
+static void init(enum ap__when wanted, uint64_t slow_us)
 {
     cr_assert(ap__region_init((size_t)1 << 30));
     ap__huge_pages_init(wanted, slow_us);
@@ -32,7 +32,7 @@ static void init(enum ap__pages wanted, uint64_t slow_us)
 
 static void init_auto(uint64_t slow_us)
 {
-    init(AP__PAGES_AUTO, slow_us);
+    init(AP__WHEN_AUTO, slow_us);
     if (ap__os_huge_pages() != AP__HUGE_PAGES_ADVISED) {
         cr_skip_test("the system does not leave huge pages to programs");
     }
@@ -108,7 +108,7 @@ Test(huge_pages, a_refusal_is_no_expectation)
 
 Test(huge_pages, never_is_said_for_every_chunk)
 {
-    init(AP__PAGES_NEVER, 0);
+    init(AP__WHEN_NEVER, 0);
     ap__huge_pages_advise_chunk(first_unit, UNIT, true, BIG_HEAP);
     ap__huge_pages_advise_chunk(first_unit + UNIT, UNIT, false, UNIT);
     cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), 2);
@@ -117,7 +117,7 @@ Test(huge_pages, never_is_said_for_every_chunk)
 
 Test(huge_pages, always_asks_for_every_chunk_also_after_a_purge)
 {
-    init(AP__PAGES_ALWAYS, 0);
+    init(AP__WHEN_ALWAYS, 0);
     ap__huge_pages_advise_chunk(first_unit, UNIT, false, UNIT);
     cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), 1);
     ap__huge_pages_purged(first_unit, UNIT);

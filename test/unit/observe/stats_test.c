@@ -80,14 +80,14 @@ static void expect(const struct text *text, const char *format, size_t figure)
 Test(stats_print, text_has_every_figure)
 {
     static struct text text;
-    void *p = ap_malloc(100000);
+    void *p = ap_malloc(110000);
     struct ap__stats stats = snapshot();
     ap__stats_print_text(&stats, append, &text);
     cr_assert_eq(strncmp(text.bytes, "apmalloc statistics\n", 20), 0);
     expect(&text, "%zu bytes\n", stats.live_bytes);
     expect(&text, "%zu bytes\n", stats.heap.usable_bytes);
     expect(&text, "%zu\n", stats.threads);
-    expect(&text, "\n    106496 %11zu", 1);
+    expect(&text, "\n    114688 %11zu", 1);
     ap_free(p);
 }
 

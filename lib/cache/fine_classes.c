@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fine_classes.c: when a fine class opens.
+ *
+ * What it would save is known without a look at any block: the blocks of the next class that are in use, times the
+ * part of the requests for them that it would hold, times the difference. A class pays for itself in begun spans,
+ * pages of lists and lines of the processor's caches; measured, the bound decides little between 1/64 and 1/256.
+ */
+#include "cache/fine_classes.h"
+
+#include "central/central_free_list.h"
+
+enum { SAVED_PART_MIN = 128 }; /* of the memory in small blocks */
+#define SAVED_BYTES_MIN ((size_t)128 << 10)
+
+static enum ap__when when_to_open;
+
+/* The entries of one table that lead to `fine`: its sizes up to `size_max`. */
+static void route(_Atomic(uint8_t) *table, unsigned shift, size_t size_max, unsigned fine)
+{
+    size_t last = ap__min(ap__size_class[fine].size, size_max) >> shift;
+    for (size_t i = (ap__size_class[fine - 1].size >> shift) + 1; i <= last; i++) {
+        atomic_store_explicit(&table[i], (uint8_t)fine, memory_order_relaxed);
+    }
+}
+
+/* By several threads at once as well: they write the same. */
+static void open_class(unsigned fine)
+{
+    route(ap__routes.by_16, AP_BY_16_SHIFT, AP_BY_16_MAX, fine);
+    route(ap__routes.by_128, AP_BY_128_SHIFT, AP_BY_128_MAX, fine);
+    atomic_store_explicit(&ap__routes.by_class[fine], (uint8_t)fine, memory_order_relaxed);
+}
+
+void ap__fine_classes_init(enum ap__when when)
+{
+    when_to_open = when;
+    for (unsigned c = 1; when == AP__WHEN_ALWAYS && c < AP_CLASS_COUNT; c++) {
+        if (ap__class_is_fine(c)) {
+            open_class(c);
+        }
+    }
+}
+
+static bool is_open(unsigned fine)
+{
+    return atomic_load_explicit(&ap__routes.by_class[fine], memory_order_relaxed) == fine;
+}
+
+size_t ap__fine_classes_worth(void)
+{
+    if (when_to_open != AP__WHEN_AUTO) {
+        return SIZE_MAX;
+    }
+    size_t bytes = 0; /* in small blocks, those that thread caches hold included */
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        bytes += ap__central_claimed(c) * ap__size_class[c].size;
+    }
+    return ap__max(bytes / SAVED_PART_MIN, SAVED_BYTES_MIN);
+}
+
+/* What the fine class below `size_class` would save. */
+static size_t bytes_to_save(unsigned size_class, uint8_t fitting)
+{
+    size_t step = ap__size_class[size_class].size - ap__size_class[size_class - 1].size;
+    return ap__central_claimed(size_class) * fitting / UINT8_MAX * step;
+}
+
+void ap__fine_classes_consider(unsigned size_class, uint8_t fitting, size_t worth)
+{
+    unsigned fine = size_class - 1;
+    if (bytes_to_save(size_class, fitting) >= worth && ap__class_is_fine(fine) && !is_open(fine)) {
+        open_class(fine);
+    }
+}
