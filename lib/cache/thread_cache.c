@@ -44,7 +44,8 @@ enum {
     POLL_EVENTS = 16,
     FOLD_WHOLE_SIZE = 1024, /* bytes from which a visit gives back a whole list that was not used */
     IN_SIGHT_BYTES = 2048,  /* of the newest blocks, what a fold leaves to the hit path, and */
-    ABOVE_BYTES = 8192,     /* what may come on top of them before it is made anew */
+    ABOVE_BYTES = 8192,     /* what may come on top of them before it is made anew, */
+    ABOVE_BLOCKS = 4,       /* but so many at least: to swing by a few big blocks is common */
     /* Bytes to which blocks pass through the transfer cache. Beyond, one block left there would pin a
      * span of hundreds of KiB, and locks are nothing beside the use of such a block. */
     TRANSFER_SIZE_MAX = 8192,
@@ -127,16 +128,16 @@ static void unfold(struct ap__thread_cache *cache, unsigned size_class)
 /* Blocks that may come and go between two changes of a fold. */
 static size_t above_of(const struct ap__size_class *class)
 {
-    return ABOVE_BYTES / class->size + 1;
+    return ap__max(ABOVE_BYTES / class->size, ABOVE_BLOCKS);
 }
 
-/* A list whose capacity is not used up is `full` when so much has come that the fold should be higher. */
+/* A list whose capacity is not used up is `full` when `above` more blocks have come, so that the fold should be higher. */
 static inline void set_full(struct ap__free_list *list, const struct ap__free_list_info *info,
-                            const struct ap__size_class *class)
+                            size_t above)
 {
     ap__slot *bottom = bottom_of(info);
     size_t used = (size_t)(ap__free_list_top(list) - bottom);
-    list->full = bottom + ap__min(used + above_of(class), info->capacity);
+    list->full = bottom + ap__min(used + above, info->capacity);
 }
 
 /* Whether the list can take a block as soon as it is put in order. Only a hint if others may take blocks. */
@@ -156,11 +157,18 @@ static void hide(struct ap__free_list_info *info, size_t hidden, size_t unused)
     }
 }
 
+/* Whether one block is more than a fold may leave in sight. */
+static bool hides_all(const struct ap__size_class *class)
+{
+    return class->size > IN_SIGHT_BYTES;
+}
+
 /* Hides all blocks of an unfolded list but the newest few KiB, and `unused` at least. */
 static void fold(struct ap__thread_cache *cache, unsigned size_class, size_t unused)
 {
+    const struct ap__size_class *class = &ap__size_class[size_class];
     size_t used = used_of(cache, size_class);
-    size_t in_sight = IN_SIGHT_BYTES / ap__size_class[size_class].size;
+    size_t in_sight = hides_all(class) ? 0 : IN_SIGHT_BYTES / class->size + 1;
     size_t hidden = ap__max(used > in_sight ? used - in_sight : 0, unused);
     hide(&cache->infos[size_class], hidden, unused);
 }
@@ -185,7 +193,7 @@ static void fold_lower(struct ap__thread_cache *cache, unsigned size_class)
     size_t hidden = used - ap__min(used, above_of(class));
     unused = used > unused ? unused : 0;
     hide(info, ap__max(hidden, unused), unused);
-    set_full(list, info, class);
+    set_full(list, info, above_of(class));
 }
 
 /* ------------------------------------------------------------ capacity */
@@ -410,9 +418,10 @@ static void *pop(struct ap__free_list *list)
     return p;
 }
 
-/* Of a list that has room. */
+/* Of a list that has room. One that hides all is full again: the next free compares with the block hidden here. */
 static void put_on_top(struct ap__thread_cache *cache, unsigned size_class, void *p)
 {
+    const struct ap__size_class *class = &ap__size_class[size_class];
     struct ap__free_list *list = &cache->lists[size_class];
     unsigned unused = ap__fold_unused(&cache->infos[size_class]);
     unfold(cache, size_class);
@@ -421,7 +430,7 @@ static void put_on_top(struct ap__thread_cache *cache, unsigned size_class, void
     ap__slot_store(top + 1, p);
     ap__free_list_set_top(list, top + 1);
     fold(cache, size_class, unused);
-    set_full(list, &cache->infos[size_class], &ap__size_class[size_class]);
+    set_full(list, &cache->infos[size_class], hides_all(class) ? 0 : above_of(class));
     note_folds(cache);
 }
 
@@ -514,7 +523,7 @@ static void *refill_from_below(struct ap__thread_cache *cache, unsigned size_cla
     }
     if (info->capacity != 0) {
         ap__free_list_set_top(list, top + got - 1);
-        set_full(list, info, &ap__size_class[size_class]);
+        set_full(list, info, above_of(&ap__size_class[size_class]));
     }
     return blocks[got - 1];
 }

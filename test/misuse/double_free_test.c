@@ -116,6 +116,32 @@ Test(double_free, after_1024_unrelated_pairs_is_found)
     expect_for_all_sizes(after_many_pairs, NULL, WITH_ITS_BATCH);
 }
 
+enum { MANY = 24 };
+
+/* As many as `offset` says are freed, the last of them twice: lists are in all states then that frees lead to. */
+static void last_of_many(const struct misuse *m)
+{
+    void *blocks[MANY];
+    for (size_t i = 0; i < MANY; i++) {
+        blocks[i] = m->e->malloc(m->size);
+    }
+    for (size_t i = 0; i < m->offset; i++) {
+        m->e->free(blocks[i]);
+    }
+    m->e->free(wrong(blocks[m->offset - 1]));
+}
+
+Test(double_free, of_the_last_of_many_is_found_at_once)
+{
+    for (size_t count = 1; count <= MANY; count += 1 + count / 5) {
+        for (size_t i = 0; i < SIZES; i++) {
+            struct misuse m = {
+                .e = entry_points, .body = last_of_many, .size = sizes[i], .offset = count};
+            expect_finding(m, "free", AT_ONCE, 0);
+        }
+    }
+}
+
 static void first_of_twenty(const struct misuse *m)
 {
     void *blocks[20];
