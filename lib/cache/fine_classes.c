@@ -3,8 +3,9 @@
  * fine_classes.c: when a fine class opens.
  *
  * What it would save is known without a look at any block: the blocks of the next class that are in use, times the
- * part of the requests for them that it would hold, times the difference. A class pays for itself in begun spans,
- * pages of lists and lines of the processor's caches; measured, the bound decides little between 1/64 and 1/256.
+ * part of the requests for them that it would hold, times the difference. Against that stand begun spans, pages, and
+ * lines of the processor's caches. The bound decides little: from a 64th to a 256th the peaks of 13 programs are
+ * the same to a thousandth; at a 512th a heap of all sizes opens most classes, and has 1.4 % more.
  */
 #include "cache/fine_classes.h"
 
