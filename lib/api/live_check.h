@@ -17,8 +17,7 @@ static inline bool ap__is_newest(const struct ap__thread_cache *cache, unsigned 
                                  const void *p)
 {
     const ap__slot *top = ap__free_list_top(&cache->lists[size_class]);
-    const ap__slot *bottom =
-        atomic_load_explicit(&cache->infos[size_class].bottom, memory_order_relaxed);
+    const ap__slot *bottom = ap__free_list_bottom(&cache->infos[size_class]);
     return ap__slot_load(top) == p || (bottom != NULL && ap__slot_load(bottom) == p);
 }
 

@@ -41,7 +41,7 @@ static inline unsigned ap__fold_unused(const struct ap__free_list_info *info)
 /* Makes a list whole again. What has been taken from it leaves no gap. */
 static inline void ap__unfold(struct ap__free_list *list, struct ap__free_list_info *info)
 {
-    ap__slot *bottom = atomic_load_explicit(&info->bottom, memory_order_relaxed);
+    ap__slot *bottom = ap__free_list_bottom(info);
     unsigned gone = ap__fold_gone(info);
     if (info->hidden > gone) {
         ap__slot_store(&bottom[info->hidden], ap__slot_load(&bottom[gone]));
@@ -60,7 +60,7 @@ static inline void ap__unfold(struct ap__free_list *list, struct ap__free_list_i
 /* Hides the lowest `hidden` blocks of a list that has no fold. */
 static inline void ap__fold(struct ap__free_list_info *info, size_t hidden, uint8_t epoch)
 {
-    ap__slot *bottom = atomic_load_explicit(&info->bottom, memory_order_relaxed);
+    ap__slot *bottom = ap__free_list_bottom(info);
     ap__slot_store(&bottom[0], ap__slot_load(&bottom[hidden]));
     ap__slot_store(&bottom[hidden], NULL);
     info->hidden = (uint16_t)hidden;
@@ -70,7 +70,7 @@ static inline void ap__fold(struct ap__free_list_info *info, size_t hidden, uint
 /* Takes up to `count` hidden blocks away, from the bottom. Returns how many. */
 static inline unsigned ap__fold_take(struct ap__free_list_info *info, void **blocks, unsigned count)
 {
-    ap__slot *bottom = atomic_load_explicit(&info->bottom, memory_order_relaxed);
+    ap__slot *bottom = ap__free_list_bottom(info);
     unsigned gone = ap__fold_gone(info);
     unsigned got = (unsigned)ap__min(count, info->hidden - gone);
     for (unsigned i = 0; i < got; i++) {

@@ -64,6 +64,11 @@ static inline void ap__free_list_set_top(struct ap__free_list *list, ap__slot *t
     atomic_store_explicit(&list->top, top, memory_order_relaxed);
 }
 
+static inline ap__slot *ap__free_list_bottom(const struct ap__free_list_info *info)
+{
+    return atomic_load_explicit(&info->bottom, memory_order_relaxed);
+}
+
 static inline void *ap__slot_load(const ap__slot *slot)
 {
     return atomic_load_explicit(slot, memory_order_relaxed);

@@ -3,7 +3,7 @@
  * thread_cache.c: refill, overflow, and the visits that give unused blocks back.
  *
  * Slow start: a list begins with one cache line of addresses and doubles: up to a batch when it
- * runs empty, up to its bound when it overflows (only then is holding more of use). The first
+ * runs empty, up to its bound when it overflows (only then is holding more of use; list_capacity.c). The first
  * refill brings half a kilobyte of blocks, each later one twice as many, up to a batch; an overflow
  * of a list at its bound gives the older half back and keeps the newer, which is what the processor's
  * cache still has.
@@ -27,11 +27,11 @@
 #include "cache/fine_classes.h"
 #include "cache/fold.h"
 #include "cache/idle.h"
+#include "cache/list_capacity.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "decay/decay.h"
 #include "heap/page_heap.h"
-#include "meta/meta.h"
 #include "os/bell.h"
 #include "os/check.h"
 #include "os/os.h"
@@ -50,8 +50,6 @@ enum {
      * span of hundreds of KiB, and locks are nothing beside the use of such a block. */
     TRANSFER_SIZE_MAX = 8192,
 };
-
-ap__slot ap__free_list_none;
 
 /* There has been a second cache. One thread alone has nobody to pass blocks to. */
 static _Atomic(bool) is_shared;
@@ -75,16 +73,6 @@ void ap__thread_cache_count_flush(struct ap__thread_cache *cache, unsigned block
     count_event(&cache->blocks_out, blocks);
 }
 
-static ap__slot *bottom_of(const struct ap__free_list_info *info)
-{
-    return atomic_load_explicit(&info->bottom, memory_order_relaxed);
-}
-
-static size_t array_bytes(size_t room)
-{
-    return (room + 1) * sizeof(ap__slot);
-}
-
 void ap__thread_cache_init(struct ap__thread_cache *cache)
 {
     for (unsigned c = 0; c < AP_CLASS_COUNT; c++) {
@@ -101,20 +89,14 @@ bool ap__thread_cache_is_shared(void)
 
 /* ------------------------------------------------------------ the fold */
 
-static size_t used_of(const struct ap__thread_cache *cache, unsigned size_class)
-{
-    return (size_t)(ap__free_list_top(&cache->lists[size_class]) -
-                    bottom_of(&cache->infos[size_class]));
-}
-
 /* A signal handler that allocates in the middle of a hit path leaves a list whose top was read before and is stored
  * after: the hit path cannot see that, and here it would be written beyond the array. */
 static inline void check_list(const struct ap__thread_cache *cache, unsigned size_class)
 {
     const struct ap__free_list_info *info = &cache->infos[size_class];
     /* One comparison for both ends: below the fold the difference is huge. */
-    if (AP_UNLIKELY(bottom_of(info) != NULL &&
-                    used_of(cache, size_class) - info->hidden > info->room)) {
+    if (AP_UNLIKELY(ap__free_list_bottom(info) != NULL &&
+                    ap__thread_cache_used(cache, size_class) - info->hidden > info->room)) {
         ap__cache_damaged();
     }
 }
@@ -135,7 +117,7 @@ static size_t above_of(const struct ap__size_class *class)
 static inline void set_full(struct ap__free_list *list, const struct ap__free_list_info *info,
                             size_t above)
 {
-    ap__slot *bottom = bottom_of(info);
+    ap__slot *bottom = ap__free_list_bottom(info);
     size_t used = (size_t)(ap__free_list_top(list) - bottom);
     list->full = bottom + ap__min(used + above, info->capacity);
 }
@@ -145,7 +127,7 @@ static bool has_room(const struct ap__thread_cache *cache, unsigned size_class)
 {
     const struct ap__free_list_info *info = &cache->infos[size_class];
     return info->capacity != 0 &&
-           (used_of(cache, size_class) < info->capacity || ap__fold_gone(info) != 0);
+           (ap__thread_cache_used(cache, size_class) < info->capacity || ap__fold_gone(info) != 0);
 }
 
 /* Hides blocks of an unfolded list, `unused` of which a visit gives back if they are still hidden then. */
@@ -167,7 +149,7 @@ static bool hides_all(const struct ap__size_class *class)
 static void fold(struct ap__thread_cache *cache, unsigned size_class, size_t unused)
 {
     const struct ap__size_class *class = &ap__size_class[size_class];
-    size_t used = used_of(cache, size_class);
+    size_t used = ap__thread_cache_used(cache, size_class);
     size_t in_sight = hides_all(class) ? 0 : IN_SIGHT_BYTES / class->size + 1;
     size_t hidden = ap__max(used > in_sight ? used - in_sight : 0, unused);
     hide(&cache->infos[size_class], hidden, unused);
@@ -189,131 +171,11 @@ static void fold_lower(struct ap__thread_cache *cache, unsigned size_class)
     const struct ap__size_class *class = &ap__size_class[size_class];
     size_t unused = ap__fold_unused(info);
     ap__unfold(list, info);
-    size_t used = used_of(cache, size_class);
+    size_t used = ap__thread_cache_used(cache, size_class);
     size_t hidden = used - ap__min(used, above_of(class));
     unused = used > unused ? unused : 0;
     hide(info, ap__max(hidden, unused), unused);
     set_full(list, info, above_of(class));
-}
-
-/* ------------------------------------------------------------ capacity */
-
-/* Room in the bounds for `more_bytes`; asks for a grant if need be. */
-static bool reserve_bytes(struct ap__thread_cache *cache, size_t more_bytes)
-{
-    size_t allowed = AP_CACHE_FREE_BYTES + cache->granted_bytes;
-    size_t wanted = cache->capacity_bytes + more_bytes;
-    if (wanted > allowed) {
-        size_t granted = ap__cache_limits_grant(cache->granted_bytes, wanted - allowed);
-        if (granted == 0) {
-            return false;
-        }
-        cache->granted_bytes += granted;
-    }
-    cache->capacity_bytes = wanted;
-    return true;
-}
-
-static void unreserve_bytes(struct ap__thread_cache *cache, size_t bytes)
-{
-    cache->capacity_bytes -= bytes;
-}
-
-/* Moves a list into an array with room for `capacity` blocks. */
-static bool enlarge_array(struct ap__thread_cache *cache, unsigned size_class, unsigned capacity)
-{
-    struct ap__free_list *list = &cache->lists[size_class];
-    struct ap__free_list_info *info = &cache->infos[size_class];
-    ap__slot *old = bottom_of(info);
-    size_t bytes = ap__meta_size(array_bytes(capacity));
-    ap__slot *array = ap__meta_take(bytes);
-    if (array == NULL) {
-        return false;
-    }
-    size_t used = 0;
-    if (old != NULL) {
-        used = (size_t)(ap__free_list_top(list) - old);
-        memcpy(array, old, (used + 1) * sizeof *array);
-    }
-    AP__YIELD_POINT();
-    atomic_store_explicit(&info->bottom, array, memory_order_relaxed);
-    AP__YIELD_POINT();
-    ap__free_list_set_top(list, array + used);
-    AP__YIELD_POINT();
-    if (old != NULL) {
-        ap__meta_give(old, array_bytes(info->room));
-    }
-    info->room = (uint16_t)(bytes / sizeof *array - 1);
-    return true;
-}
-
-static bool set_capacity(struct ap__thread_cache *cache, unsigned size_class, unsigned capacity)
-{
-    struct ap__free_list_info *info = &cache->infos[size_class];
-    size_t more = (capacity - info->capacity) * (size_t)ap__size_class[size_class].size;
-    if (!reserve_bytes(cache, more)) {
-        return false;
-    }
-    if (capacity > info->room && !enlarge_array(cache, size_class, capacity)) {
-        unreserve_bytes(cache, more);
-        return false;
-    }
-    info->capacity = (uint16_t)capacity;
-    cache->lists[size_class].full = bottom_of(info) + capacity;
-    return true;
-}
-
-static void lower_capacity(struct ap__thread_cache *cache, unsigned size_class, unsigned capacity)
-{
-    struct ap__free_list *list = &cache->lists[size_class];
-    struct ap__free_list_info *info = &cache->infos[size_class];
-    AP_ASSERT(used_of(cache, size_class) <= capacity && capacity <= info->capacity);
-    unreserve_bytes(cache, (info->capacity - capacity) * (size_t)ap__size_class[size_class].size);
-    info->capacity = (uint16_t)capacity;
-    list->full =
-        (ap__slot *)ap__min((uintptr_t)list->full, (uintptr_t)(bottom_of(info) + capacity));
-}
-
-/* Takes back half of what lists beyond a batch could hold and do not: they have had their time, and a list without room
- * pays for each block. Once between two visits. */
-static bool trim_capacities(struct ap__thread_cache *cache)
-{
-    if (cache->is_trimmed) {
-        return false;
-    }
-    cache->is_trimmed = true;
-    size_t before = cache->capacity_bytes;
-    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        size_t capacity = cache->infos[c].capacity;
-        size_t batch = ap__size_class[c].batch;
-        if (capacity > batch) {
-            size_t least = ap__max(batch, used_of(cache, c));
-            lower_capacity(cache, c, (unsigned)(capacity - (capacity - least) / 2));
-        }
-    }
-    return cache->capacity_bytes < before;
-}
-
-/* Raises a list's capacity to `wanted`, or by one, as the bounds allow. */
-static bool raise_capacity(struct ap__thread_cache *cache, unsigned size_class, unsigned wanted)
-{
-    unsigned capacity = cache->infos[size_class].capacity;
-    return set_capacity(cache, size_class, wanted) ||
-           (wanted > capacity + 1 && set_capacity(cache, size_class, capacity + 1));
-}
-
-/* Doubles a list's capacity as far as `most` and the bounds allow. For a list of next to nothing others make room. */
-static bool grow(struct ap__thread_cache *cache, unsigned size_class, unsigned most)
-{
-    unsigned capacity = cache->infos[size_class].capacity;
-    if (capacity >= most) {
-        return false;
-    }
-    unsigned wanted = capacity == 0 ? ap__cache_limits_initial_capacity(size_class)
-                                    : (unsigned)ap__min(2u * capacity + 1, most);
-    return raise_capacity(cache, size_class, wanted) ||
-           (capacity <= ap__size_class[size_class].batch / 4u && trim_capacities(cache) &&
-            raise_capacity(cache, size_class, wanted));
 }
 
 /* ------------------------------------------------------------ down and up */
@@ -342,7 +204,7 @@ static void flush_oldest(struct ap__thread_cache *cache, unsigned size_class, si
                          const char *function)
 {
     struct ap__free_list *list = &cache->lists[size_class];
-    ap__slot *bottom = bottom_of(&cache->infos[size_class]);
+    ap__slot *bottom = ap__free_list_bottom(&cache->infos[size_class]);
     size_t used = (size_t)(ap__free_list_top(list) - bottom);
     for (size_t done = 0; done < count;) {
         size_t n = ap__min(AP_STREAK_MAX, count - done);
@@ -360,7 +222,7 @@ static void flush_oldest(struct ap__thread_cache *cache, unsigned size_class, si
 static void visit(struct ap__thread_cache *cache, unsigned size_class)
 {
     struct ap__free_list_info *info = &cache->infos[size_class];
-    if (bottom_of(info) == NULL) {
+    if (ap__free_list_bottom(info) == NULL) {
         return;
     }
     unsigned left = ap__fold_unused(info);
@@ -373,9 +235,9 @@ static void visit(struct ap__thread_cache *cache, unsigned size_class)
         unsigned least = ap__cache_limits_initial_capacity(size_class);
         unsigned capacity = (unsigned)ap__max(info->capacity - unused, 1);
         capacity = (unsigned)ap__min(ap__max(capacity, least), info->capacity);
-        lower_capacity(cache, size_class, capacity);
+        ap__list_lower_capacity(cache, size_class, capacity);
     }
-    size_t used = used_of(cache, size_class);
+    size_t used = ap__thread_cache_used(cache, size_class);
     if ((used | unused) != 0) {
         bool is_big = ap__size_class[size_class].size > FOLD_WHOLE_SIZE;
         fold(cache, size_class, is_big ? used : used / 2);
@@ -425,7 +287,7 @@ static void put_on_top(struct ap__thread_cache *cache, unsigned size_class, void
     struct ap__free_list *list = &cache->lists[size_class];
     unsigned unused = ap__fold_unused(&cache->infos[size_class]);
     unfold(cache, size_class);
-    AP_ASSERT(used_of(cache, size_class) < cache->infos[size_class].capacity);
+    AP_ASSERT(ap__thread_cache_used(cache, size_class) < cache->infos[size_class].capacity);
     ap__slot *top = ap__free_list_top(list);
     ap__slot_store(top + 1, p);
     ap__free_list_set_top(list, top + 1);
@@ -472,7 +334,7 @@ static unsigned next_refill(struct ap__thread_cache *cache, unsigned size_class)
     size_t wanted = info->refill == 0 ? ap__cache_limits_initial_refill(size_class)
                                       : ap__min((size_t)2 * info->refill + 1, most);
     if (wanted > info->capacity) {
-        (void)grow(cache, size_class, (unsigned)wanted);
+        (void)ap__list_grow(cache, size_class, (unsigned)wanted);
     }
     info->refill = (uint16_t)wanted;
     return (unsigned)ap__min(wanted, ap__max(info->capacity, 1));
@@ -556,7 +418,9 @@ static void shuffle(struct ap__thread_cache *cache, unsigned size_class)
 {
     struct ap__free_list_info *info = &cache->infos[size_class];
     ap__slot *top = ap__free_list_top(&cache->lists[size_class]);
-    size_t visible = bottom_of(info) == NULL ? 0 : (size_t)(top - bottom_of(info)) - info->hidden;
+    size_t visible = ap__free_list_bottom(info) == NULL
+                         ? 0
+                         : (size_t)(top - ap__free_list_bottom(info)) - info->hidden;
     if (visible > 1) {
         if (cache->random == 0) {
             cache->random = ap__os_seed() | 1;
@@ -597,7 +461,8 @@ static void overflow(struct ap__thread_cache *cache, unsigned size_class, void *
     check_list(cache, size_class);
     note_slow_event(cache);
     end_streak(info, size_class);
-    if (!has_room(cache, size_class) && !grow(cache, size_class, most_useful(info, size_class))) {
+    if (!has_room(cache, size_class) &&
+        !ap__list_grow(cache, size_class, most_useful(info, size_class))) {
         if (info->capacity == 0) {
             ap__central_give(size_class, &p, 1, function);
             return;
@@ -629,39 +494,24 @@ void ap__thread_cache_empty(struct ap__thread_cache *cache)
     begin_work(cache);
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         struct ap__free_list_info *info = &cache->infos[c];
-        ap__slot *bottom = bottom_of(info);
-        if (bottom == NULL) {
+        if (ap__free_list_bottom(info) == NULL) {
             continue;
         }
         unfold(cache, c);
-        flush_oldest(cache, c, used_of(cache, c), "free");
-        info->capacity = 0;
+        flush_oldest(cache, c, ap__thread_cache_used(cache, c), "free");
         info->refill = 0;
         info->streak = 0;
         info->fitting = 0;
-        if (info->room <= AP_CACHE_INITIAL_BLOCKS) {
-            /* One cache line, which the next thread that gets this cache will need: two locks saved. */
-            cache->lists[c].full = bottom;
-            continue;
-        }
-        cache->lists[c].full = &ap__free_list_none;
-        ap__free_list_set_top(&cache->lists[c], &ap__free_list_none);
-        AP__YIELD_POINT();
-        atomic_store_explicit(&info->bottom, NULL, memory_order_relaxed);
-        AP__YIELD_POINT();
-        ap__meta_give(bottom, array_bytes(info->room));
-        info->room = 0;
+        ap__list_drop(cache, c);
     }
-    ap__cache_limits_release(cache->granted_bytes);
-    cache->granted_bytes = 0;
-    cache->capacity_bytes = 0;
+    ap__list_release_grants(cache);
     end_work(cache);
 }
 
 /* From the bottom to the top, whatever lies there. */
 static size_t count_words(const struct ap__thread_cache *cache, unsigned size_class)
 {
-    const ap__slot *bottom = bottom_of(&cache->infos[size_class]);
+    const ap__slot *bottom = ap__free_list_bottom(&cache->infos[size_class]);
     AP__YIELD_POINT();
     const ap__slot *top = ap__free_list_top(&cache->lists[size_class]);
     /* While the owner changes arrays the two may not belong together. */
@@ -679,7 +529,7 @@ size_t ap__thread_cache_count(const struct ap__thread_cache *cache, unsigned siz
 bool ap__thread_cache_holds(const struct ap__thread_cache *cache, unsigned size_class,
                             const void *p)
 {
-    const ap__slot *bottom = bottom_of(&cache->infos[size_class]);
+    const ap__slot *bottom = ap__free_list_bottom(&cache->infos[size_class]);
     size_t count = count_words(cache, size_class);
     for (size_t i = 0; bottom != NULL && i <= count; i++) {
         if (ap__slot_load(&bottom[i]) == p) {

@@ -43,6 +43,14 @@ struct ap__thread_cache {
 /* The NULL that lists without an array share. */
 extern AP_HIDDEN ap__slot ap__free_list_none;
 
+/* Words of a list above its bottom, those of blocks that others have taken included (fold.h). The owner. */
+static inline size_t ap__thread_cache_used(const struct ap__thread_cache *cache,
+                                           unsigned size_class)
+{
+    return (size_t)(ap__free_list_top(&cache->lists[size_class]) -
+                    ap__free_list_bottom(&cache->infos[size_class]));
+}
+
 /* There is a second cache from now on: blocks given back pass through the transfer cache. */
 void ap__thread_cache_share(void);
 
