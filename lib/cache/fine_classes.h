@@ -22,13 +22,9 @@
 #include "base/size_class.h"
 #include "config/options.h"
 
-enum {
-    AP_BY_16_SHIFT = 4, /* the two tables of the hit paths: 16-byte steps, then 128-byte steps, */
-    AP_BY_16_MAX = 1024,
-    AP_BY_128_SHIFT = 7,
-    AP_BY_128_MAX =
-        32768, /* which are exact: every class up to there is a multiple of its table's step */
-};
+/* The two tables of the hit paths have 16-byte and 128-byte steps, and are exact: every class is a multiple of the step
+ * of its table. */
+enum { AP_BY_16_SHIFT = 4, AP_BY_16_MAX = 1024, AP_BY_128_SHIFT = 7, AP_BY_128_MAX = 32768 };
 
 /* Classes by size and by smallest class, on cache lines of their own. relaxed, each access: an entry means what it
  * says alone. */
