@@ -21,7 +21,8 @@ static inline bool ap__is_newest(const struct ap__thread_cache *cache, unsigned 
     return ap__slot_load(top) == p || (bottom != NULL && ap__slot_load(bottom) == p);
 }
 
-/* Ends the process, as a double free in `function`, if this thread freed the block last of its class. */
+/* Ends the process, as a double free in `function`, if the block is the last that this thread freed of its class, or
+ * had freed when the list was folded. */
 static inline void ap__check_live(unsigned size_class, const void *p, const char *function)
 {
     const struct ap__thread_cache *cache = ap__thread_cache_or_null();

@@ -5,9 +5,9 @@
  * Does: answers from constant tables, which size_class_gen.c computes at build time. Does not: keep
  * state. Any caller, any time.
  *
- * Classes: 16-byte steps to 128 bytes, then 8 classes per doubling to 256 KiB; worst internal waste 12.5 %, so
- * that a program's memory is not lost between sizes. Every second one of those is "fine": its sizes may as well be
- * served by the next, at 20 % at worst; which of them are in use is for cache/fine_classes.h to say. Class 0 is "not
+ * Classes: 16-byte steps to 128 bytes, then 8 classes per doubling to 256 KiB; worst internal waste a ninth of
+ * the block, so that a program's memory is not lost between sizes. Every second one of those is "fine": its sizes may
+ * as well be served by the next, which wastes a fifth at worst; which of them are in use is for cache/fine_classes.h to say. Class 0 is "not
  * a small block".
  *
  * Invariants (tested over all sizes): the class of a size is the smallest that holds it; every block

@@ -2,9 +2,10 @@
 /*
  * fine_classes.c: when a fine class opens.
  *
- * What it would save is known without a look at any block: the blocks of the next class that are in use, times the
- * part of the requests for them that it would hold, times the difference. Against that stand begun spans, pages, and
- * lines of the processor's caches. The bound decides little: from a 64th to a 256th the peaks of 13 programs are
+ * What it would save is estimated without a look at any block: the blocks of the next class that are in use, times the
+ * part of one thread's last requests for them that it would hold, times the difference. Where blocks that stay and
+ * blocks that come and go differ in size, or threads do, a class may open for nothing: which costs what an open class
+ * costs, a few begun spans. Against the gain stand these, begun pages, and lines of the processor's caches. The bound decides little: from a 64th to a 256th the peaks of 13 programs are
  * the same to a thousandth; at a 512th a heap of all sizes opens most classes, and has 1.4 % more.
  */
 #include "cache/fine_classes.h"
@@ -16,11 +17,12 @@ enum { SAVED_PART_MIN = 128 }; /* of the memory in small blocks */
 
 static enum ap__when when_to_open;
 
-/* The entries of one table that lead to `fine`: its sizes up to `size_max`. */
+/* The entries of one table that lead to `fine`: its sizes up to `size_max`. From the largest down: who is told that a
+ * size is rounded up to the class' (ap_good_size) and asks for that is to get it. */
 static void route(_Atomic(uint8_t) *table, unsigned shift, size_t size_max, unsigned fine)
 {
-    size_t last = ap__min(ap__size_class[fine].size, size_max) >> shift;
-    for (size_t i = (ap__size_class[fine - 1].size >> shift) + 1; i <= last; i++) {
+    size_t below = ap__size_class[fine - 1].size >> shift;
+    for (size_t i = ap__min(ap__size_class[fine].size, size_max) >> shift; i > below; i--) {
         atomic_store_explicit(&table[i], (uint8_t)fine, memory_order_relaxed);
     }
 }
@@ -43,6 +45,7 @@ void ap__fine_classes_init(enum ap__when when)
     }
 }
 
+/* What is not fine always is. */
 static bool is_open(unsigned fine)
 {
     return atomic_load_explicit(&ap__routes.by_class[fine], memory_order_relaxed) == fine;
@@ -70,7 +73,7 @@ static size_t bytes_to_save(unsigned size_class, uint8_t fitting)
 void ap__fine_classes_consider(unsigned size_class, uint8_t fitting, size_t worth)
 {
     unsigned fine = size_class - 1;
-    if (bytes_to_save(size_class, fitting) >= worth && ap__class_is_fine(fine) && !is_open(fine)) {
+    if (bytes_to_save(size_class, fitting) >= worth && !is_open(fine)) {
         open_class(fine);
     }
 }

@@ -2,8 +2,8 @@
 /*
  * fine_classes.h: which size class serves a size now.
  *
- * Does: keeps the tables that the hit paths read, and opens a fine class (base/size_class.h) once the program has
- * so many blocks of its sizes that they would lose a hundredth of the small blocks' memory in the next larger class.
+ * Does: keeps the tables that the hit paths read, and opens a fine class (base/size_class.h) once the blocks of its
+ * sizes would lose a 128th of the small blocks' memory, and 128 KiB at least, in the next larger class.
  * Until then that one serves them: half as many classes mean half as many spans and pages begun, and half as many
  * streams of addresses for the processor's caches to foresee. Does not: close a class again; move blocks.
  *
@@ -36,7 +36,7 @@ struct ap__routes {
 
 extern AP_HIDDEN struct ap__routes ap__routes; /* generated: no fine class is open */
 
-/* auto: as said above; always: all are open from now on; never: none will be. Once, before the second thread. */
+/* auto: as said above; always: all are open from now on; never: none will be. At start, when the options are read. */
 void ap__fine_classes_init(enum ap__when when);
 
 /* The class of a size of 0 to AP_BY_16_MAX bytes. */

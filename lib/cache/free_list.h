@@ -43,7 +43,7 @@ struct ap__free_list {
 /* What only the slow paths need. */
 struct ap__free_list_info {
     _Atomic(ap__slot *) bottom; /* NULL: never used */
-    uint16_t capacity;          /* blocks; full = bottom + capacity */
+    uint16_t capacity;          /* blocks; `full` is at bottom + capacity or below */
     uint16_t room;              /* blocks the array could hold */
     uint16_t hidden;            /* words under the fold; 0: no fold */
     uint16_t refill;            /* blocks that the last refill asked for; 0: never refilled */

@@ -15,7 +15,7 @@
  * Visits: every VISIT_EVENTS slow events all lists are looked at (see the fold in free_list.h); blocks
  * that lay unused since the last visit go back, and so does their capacity. What a fold hides, others may
  * take meanwhile (idle.h); so it follows the top: a list is `full` for the hit path when enough has
- * come on top of the fold, although its capacity may not be used up.
+ * come on top of the fold, although its capacity may not be used up; at once if the fold hides all.
  *
  * Cost: a refill or flush is one lock, two when the transfer cache has nothing or no room.
  */
@@ -139,20 +139,23 @@ static void hide(struct ap__free_list_info *info, size_t hidden, size_t unused)
     }
 }
 
-/* Whether one block is more than a fold may leave in sight. */
-static bool hides_all(const struct ap__size_class *class)
+/* Blocks that a fold leaves in sight; none that is more than may be. */
+static size_t in_sight_of(const struct ap__size_class *class)
 {
-    return class->size > IN_SIGHT_BYTES;
+    return class->size > IN_SIGHT_BYTES ? 0 : IN_SIGHT_BYTES / class->size + 1;
 }
 
-/* Hides all blocks of an unfolded list but the newest few KiB, and `unused` at least. */
+/* Hides all blocks of an unfolded list but the newest few KiB, and `unused` at least. A list that hides all it has is
+ * full: so the next free is a slow one, and compares with the block that was freed last. */
 static void fold(struct ap__thread_cache *cache, unsigned size_class, size_t unused)
 {
+    struct ap__free_list_info *info = &cache->infos[size_class];
     const struct ap__size_class *class = &ap__size_class[size_class];
     size_t used = ap__thread_cache_used(cache, size_class);
-    size_t in_sight = hides_all(class) ? 0 : IN_SIGHT_BYTES / class->size + 1;
-    size_t hidden = ap__max(used > in_sight ? used - in_sight : 0, unused);
-    hide(&cache->infos[size_class], hidden, unused);
+    size_t hidden = used - ap__min(used, in_sight_of(class));
+    hide(info, ap__max(hidden, unused), unused);
+    bool hides_all = used != 0 && info->hidden == used;
+    set_full(&cache->lists[size_class], info, hides_all ? 0 : above_of(class));
 }
 
 /* Others may find blocks to take. */
@@ -280,10 +283,9 @@ static void *pop(struct ap__free_list *list)
     return p;
 }
 
-/* Of a list that has room. One that hides all is full again: the next free compares with the block hidden here. */
+/* Of a list that has room. */
 static void put_on_top(struct ap__thread_cache *cache, unsigned size_class, void *p)
 {
-    const struct ap__size_class *class = &ap__size_class[size_class];
     struct ap__free_list *list = &cache->lists[size_class];
     unsigned unused = ap__fold_unused(&cache->infos[size_class]);
     unfold(cache, size_class);
@@ -292,7 +294,6 @@ static void put_on_top(struct ap__thread_cache *cache, unsigned size_class, void
     ap__slot_store(top + 1, p);
     ap__free_list_set_top(list, top + 1);
     fold(cache, size_class, unused);
-    set_full(list, &cache->infos[size_class], hides_all(class) ? 0 : above_of(class));
     note_folds(cache);
 }
 

@@ -46,7 +46,7 @@
       "ask for them")                                                                              \
     X(fine_classes, WHEN, AP__WHEN_AUTO, AP__WHEN_AUTO, AP__WHEN_ALWAYS,                           \
       "eight size classes a doubling, not four; auto: each where it saves a hundredth of the "     \
-      "memory in small blocks")                                                                    \
+      "memory in small blocks, 128K at least")                                                     \
     X(limit, BYTES, 0, 0, AP_TIB(1024), "bytes of heap beyond which allocation fails; 0: none")    \
     X(soft_limit, BYTES, 0, 0, AP_TIB(1024),                                                       \
       "bytes of heap beyond which unused memory is given back at once and caches stay small; 0: "  \

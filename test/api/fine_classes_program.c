@@ -5,7 +5,7 @@
  * Goal: blocks of one size that make up the heap come to lie in the tightest class, and no class opens for a little of
  * everything; the option holds. Method: malloc_usable_size() of blocks that stay.
  *
- * fine_classes_program MODE; 0: as promised. Modes: grows, mixed, always, never.
+ * fine_classes_program MODE; 0: as promised. Modes: grows, mixed, always, never, hardened.
  */
 #include <malloc.h>
 #include <stdint.h>
@@ -105,6 +105,22 @@ static void mix(void)
     }
 }
 
+/* With `hardened` a block says what was asked for; its class is seen in the statistics. */
+static void look_at_statistics(void)
+{
+    static char text[1 << 16];
+    for (int i = 0; i < 100; i++) {
+        (void)take(SIZE);
+    }
+    FILE *stream = fmemopen(text, sizeof text, "w");
+    if (stream == NULL || malloc_info(0, stream) != 0 || fclose(stream) != 0) {
+        fail("no statistics of bytes", sizeof text);
+    }
+    if (strstr(text, "<class size=\"4608\" live=\"100\"") == NULL) {
+        fail("not in the class of bytes", TIGHT);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc == 2 ? argv[1] : "";
@@ -120,8 +136,10 @@ int main(int argc, char **argv)
         if (usable_after(BLOCKS) != NEXT) {
             fail("a fine class is open after blocks", BLOCKS);
         }
+    } else if (strcmp(mode, "hardened") == 0) {
+        look_at_statistics();
     } else {
-        fail("modes: grows, mixed, always, never; arguments", (size_t)argc);
+        fail("modes: grows, mixed, always, never, hardened; arguments", (size_t)argc);
     }
     return 0;
 }

@@ -762,6 +762,7 @@ static const char *const option_names[] = {
     "limit",          "soft_limit",     "decay_ms",     "helper",
     "populate",       "cgroup",         "cgroup_root",  "help",
     "stats_at_exit",  "no_such_option", "guard_sample", "quarantine",
+    "fine_classes",
 };
 static const char *const option_values[] = {
     "true",   "false",

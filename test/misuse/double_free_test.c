@@ -23,7 +23,7 @@ TestSuite(double_free, .timeout = 240);
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
 
-static const size_t sizes[] = {8, 16, 100, 4 * KIB, 32 * KIB, 256 * KIB, 300 * KIB, 64 * MIB};
+static const size_t sizes[] = {8, 16, 100, 2000, 4 * KIB, 32 * KIB, 256 * KIB, 300 * KIB, 64 * MIB};
 enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
 static unsigned cause_at_once(size_t size)
@@ -116,32 +116,6 @@ Test(double_free, after_1024_unrelated_pairs_is_found)
     expect_for_all_sizes(after_many_pairs, NULL, WITH_ITS_BATCH);
 }
 
-enum { MANY = 24 };
-
-/* As many as `offset` says are freed, the last of them twice: lists are in all states then that frees lead to. */
-static void last_of_many(const struct misuse *m)
-{
-    void *blocks[MANY];
-    for (size_t i = 0; i < MANY; i++) {
-        blocks[i] = m->e->malloc(m->size);
-    }
-    for (size_t i = 0; i < m->offset; i++) {
-        m->e->free(blocks[i]);
-    }
-    m->e->free(wrong(blocks[m->offset - 1]));
-}
-
-Test(double_free, of_the_last_of_many_is_found_at_once)
-{
-    for (size_t count = 1; count <= MANY; count += 1 + count / 5) {
-        for (size_t i = 0; i < SIZES; i++) {
-            struct misuse m = {
-                .e = entry_points, .body = last_of_many, .size = sizes[i], .offset = count};
-            expect_finding(m, "free", AT_ONCE, 0);
-        }
-    }
-}
-
 static void first_of_twenty(const struct misuse *m)
 {
     void *blocks[20];
@@ -202,11 +176,11 @@ Test(double_free, after_all_blocks_around_it_were_freed_and_trimmed_is_found)
     expect_for_all_sizes(after_its_span_went_back, NULL, WITH_ITS_BATCH);
 }
 
-static void by_other_functions(const struct misuse *m)
+enum { MANY = 24, FUNCTIONS = 8 };
+
+static void pass_to(const struct misuse *m, unsigned function, void *p)
 {
-    void *p = m->e->malloc(m->size);
-    m->e->free(p);
-    switch (m->offset) {
+    switch (function) {
     case 0:
         m->e->cfree(wrong(p));
         break;
@@ -234,20 +208,66 @@ static void by_other_functions(const struct misuse *m)
     }
 }
 
-Test(double_free, a_freed_block_is_found_by_every_function_that_takes_one)
+static void by_other_functions(const struct misuse *m)
 {
-    static const char *const functions[] = {
+    void *p = m->e->malloc(m->size);
+    m->e->free(p);
+    pass_to(m, (unsigned)m->offset, p);
+}
+
+/* The name of pass_to()'s function in a report. */
+static const char *name_of(const struct entry_points *e, unsigned function)
+{
+    static const char *const names[FUNCTIONS] = {
         "cfree",   "free_sized", "free_aligned_sized", "realloc",
         "realloc", "realloc",    "reallocarray",       "malloc_usable_size"};
+    return function == FUNCTIONS - 1 && e != &entry_points[0] ? "usable_size" : names[function];
+}
+
+Test(double_free, a_freed_block_is_found_by_every_function_that_takes_one)
+{
     FOR_EACH_SET (e) {
         for (size_t i = 0; i < SIZES; i++) {
-            for (size_t f = 0; f < sizeof functions / sizeof functions[0]; f++) {
-                const char *function =
-                    f == 7 && e != &entry_points[0] ? "usable_size" : functions[f];
-                expect_misuse(
-                    (struct misuse){
-                        .e = e, .body = by_other_functions, .size = sizes[i], .offset = f},
-                    function, cause_at_once(sizes[i]));
+            for (unsigned f = 0; f < FUNCTIONS; f++) {
+                struct misuse m = {
+                    .e = e, .body = by_other_functions, .size = sizes[i], .offset = f};
+                expect_misuse(m, name_of(e, f), cause_at_once(sizes[i]));
+            }
+        }
+    }
+}
+
+/* As many of MANY blocks as `offset` says are freed, and the last of them goes to a function, which it says too. */
+static void last_of_many(const struct misuse *m)
+{
+    void *blocks[MANY];
+    size_t count = m->offset % (MANY + 1);
+    for (size_t i = 0; i < MANY; i++) {
+        blocks[i] = m->e->malloc(m->size);
+    }
+    for (size_t i = 0; i < count; i++) {
+        m->e->free(blocks[i]);
+    }
+    unsigned function = (unsigned)(m->offset / (MANY + 1));
+    if (function == FUNCTIONS) {
+        m->e->free(wrong(blocks[count - 1]));
+    } else {
+        pass_to(m, function, blocks[count - 1]);
+    }
+}
+
+/* Lists are with and without a fold then, full and not, with all blocks hidden and with some in sight. */
+Test(double_free, of_the_last_of_many_is_found_at_once)
+{
+    const struct entry_points *e = &entry_points[0];
+    for (size_t count = 1; count <= MANY; count += 1 + count / 2) {
+        for (size_t i = 0; i < SIZES; i++) {
+            for (unsigned f = 0; f <= FUNCTIONS; f++) {
+                struct misuse m = {.e = e,
+                                   .body = last_of_many,
+                                   .size = sizes[i],
+                                   .offset = f * (MANY + 1) + count};
+                expect_misuse(m, f == FUNCTIONS ? "free" : name_of(e, f), cause_at_once(sizes[i]));
             }
         }
     }

@@ -2,9 +2,9 @@
 /*
  * classes_stress.c: fine size classes open while threads allocate and free sizes of theirs.
  *
- * Goal: no block is too small, whichever class served it, and none is lost between two. Method: rounds of some MiB of
- * one size each, a different one for each thread, so that classes open under all of them; usable sizes are those of
- * the fine class or of the next. That some have opened is checked, and how many is printed.
+ * Goal: no block is too small, whichever class served it. Method: rounds of some MiB of the sizes of one fine class,
+ * which each thread draws for itself, so that classes open under all of them; usable sizes are those of the fine
+ * class or of the next, contents stay. That some have opened is checked, and how many is printed.
  */
 #include <stdio.h>
 

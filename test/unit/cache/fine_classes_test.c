@@ -140,25 +140,6 @@ Test(fine_classes, none_opens_where_none_shall)
     cr_assert_not(is_open(CLASS_144));
 }
 
-/* There is nothing below these; an open class changes nothing. */
-Test(fine_classes, classes_without_a_fine_one_below_open_nothing)
-{
-    init(AP__WHEN_AUTO);
-    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        if (!ap__class_is_fine(c - 1)) {
-            use(c, ap__max(((size_t)1 << 20) / size_of(c), 16));
-        }
-    }
-    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        if (!ap__class_is_fine(c - 1)) {
-            consider(c, ALL_FIT);
-        }
-    }
-    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        cr_assert_eq(is_open(c), !ap__class_is_fine(c), "class %u", c);
-    }
-}
-
 Test(fine_classes, notes_are_a_mean_of_the_last_requests)
 {
     uint8_t fitting = 0;

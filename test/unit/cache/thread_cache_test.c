@@ -299,6 +299,48 @@ Test(thread_cache, a_fold_hides_nothing_from_the_program)
     cr_assert_eq(ap__thread_cache_count(&cache, CLASS_64), kept - 200);
 }
 
+/* Whether the list is as a fold has to leave it that hides all. */
+static bool is_all_hidden(unsigned size_class)
+{
+    const struct ap__free_list_info *info = &cache.infos[size_class];
+    return info->hidden == ap__thread_cache_used(&cache, size_class) &&
+           cache.lists[size_class].full == ap__free_list_top(&cache.lists[size_class]);
+}
+
+/* Of 3 KiB: none stays in sight once the list has been full; a few come and go after the next allocation. */
+Test(thread_cache, of_blocks_beyond_2_kib_a_fold_hides_all)
+{
+    enum { CLASS_3K = 44, COUNT = 40, FEW = 4 };
+    void *blocks[COUNT];
+    init(4 << 20);
+    cr_assert_eq(ap__size_class[CLASS_3K].size, 3072);
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = take(CLASS_3K);
+    }
+    drain(CLASS_3K);
+    int slow = 0;
+    for (int i = 0; i < COUNT; i++) {
+        struct ap__free_list *list = &cache.lists[CLASS_3K];
+        bool is_slow = ap__free_list_top(list) == list->full;
+        give(CLASS_3K, blocks[i]);
+        slow += is_slow;
+        cr_assert(!is_slow || is_all_hidden(CLASS_3K), "block %d", i);
+        cr_assert(ap__thread_cache_holds(&cache, CLASS_3K, blocks[i]), "block %d", i);
+        check_bounds();
+    }
+    cr_assert_geq(slow, COUNT - 2 * FEW, "once full, it stays so");
+    void *few[FEW];
+    for (int i = 0; i < FEW; i++) {
+        few[i] = take(CLASS_3K);
+        cr_assert_eq(few[i], blocks[COUNT - 1 - i], "the newest first");
+    }
+    for (int i = FEW; i-- > 0;) {
+        struct ap__free_list *list = &cache.lists[CLASS_3K];
+        cr_assert_neq(ap__free_list_top(list), list->full, "block %d is no slow one", i);
+        give(CLASS_3K, few[i]);
+    }
+}
+
 /* Slow events of a program that takes some blocks and gives them back, again and again. */
 static uint64_t count_slow_paths(unsigned size_class, int rounds)
 {

@@ -95,7 +95,7 @@ Test(options, every_row_takes_the_ends_of_its_range_and_nothing_beyond)
     }
 }
 
-static void parse_the_words_for_pages(void *unused)
+static void parse_the_words(void *unused)
 {
     (void)unused;
     static const char *const texts[] = {"thp:always", "thp:never", "thp:auto", "thp:1",
@@ -104,12 +104,17 @@ static void parse_the_words_for_pages(void *unused)
         ap__options_parse(texts[i]);
         fprintf(stderr, "(%lu)", ap__options.thp);
     }
+    ap__options_parse("fine_classes:never");
+    fprintf(stderr, "[%lu]", ap__options.fine_classes);
+    ap__options_parse("fine_classes:always");
+    fprintf(stderr, "[%lu]", ap__options.fine_classes);
 }
 
-Test(options, huge_pages_are_chosen_by_a_word)
+Test(options, huge_pages_and_fine_classes_are_chosen_by_a_word)
 {
     struct child_result result;
-    child_run(&result, parse_the_words_for_pages, NULL);
+    child_run(&result, parse_the_words, NULL);
+    cr_assert_not_null(strstr(result.text, "[1][2]"), "%s", result.text);
     cr_assert_not_null(strstr(result.text, "(2)(1)(0)"), "%s", result.text);
     cr_assert_not_null(strstr(result.text,
                               "bad value '1' for thp (auto, never or always); it stays "
