@@ -23,6 +23,7 @@
 
 #include <string.h>
 
+#include "base/counter.h"
 #include "cache/cache_limits.h"
 #include "cache/fine_classes.h"
 #include "cache/fold.h"
@@ -60,17 +61,10 @@ void ap__thread_cache_share(void)
     atomic_store_explicit(&is_shared, true, memory_order_relaxed);
 }
 
-static void count_event(_Atomic(uint64_t) *counter, uint64_t more)
-{
-    /* relaxed, and no read-modify-write: one writer; readers only add up and may be late. */
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more,
-                          memory_order_relaxed);
-}
-
 void ap__thread_cache_count_flush(struct ap__thread_cache *cache, unsigned blocks)
 {
-    count_event(&cache->flushes, 1);
-    count_event(&cache->blocks_out, blocks);
+    ap__counter_add(&cache->flushes, 1);
+    ap__counter_add(&cache->blocks_out, blocks);
 }
 
 void ap__thread_cache_init(struct ap__thread_cache *cache)
@@ -113,7 +107,7 @@ static size_t above_of(const struct ap__size_class *class)
     return ap__max(ABOVE_BYTES / class->size, ABOVE_BLOCKS);
 }
 
-/* A list whose capacity is not used up is `full` when `above` more blocks have come, so that the fold should be higher. */
+/* A list whose capacity is not used up is `full` when `above` more blocks have come: then the fold should be higher. */
 static inline void set_full(struct ap__free_list *list, const struct ap__free_list_info *info,
                             size_t above)
 {
@@ -378,8 +372,8 @@ static void *refill_from_below(struct ap__thread_cache *cache, unsigned size_cla
     if (got == 0) {
         return NULL;
     }
-    count_event(&cache->refills, 1);
-    count_event(&cache->blocks_in, got);
+    ap__counter_add(&cache->refills, 1);
+    ap__counter_add(&cache->blocks_in, got);
     info->streak = (uint16_t)ap__min(info->streak + got, STREAK_COUNTED);
     if (has_travelled) {
         end_streak(info, size_class);

@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "base/counter.h"
 #include "central/own_lines.h"
 #include "central/span_pages.h"
 #include "guard/misuse.h"
@@ -43,7 +44,7 @@ struct central {
     struct ap__span *buckets[BUCKETS];
     uint32_t occupied; /* bit b: bucket b is not empty */
     uint32_t spans;
-    _Atomic(size_t) claimed; /* blocks; read without the lock, too */
+    _Atomic(uint64_t) claimed; /* blocks; read without the lock, too */
 } AP_CACHE_ALIGNED;
 _Static_assert(sizeof(struct central) == (size_t)2 * AP_CACHE_LINE,
                "one pair of cache lines a class");
@@ -69,13 +70,6 @@ struct ap__lock *ap__central_lock(unsigned size_class)
 size_t ap__central_claimed(unsigned size_class)
 {
     return atomic_load_explicit(&centrals[size_class].claimed, memory_order_relaxed);
-}
-
-/* relaxed, and no read-modify-write: written under the lock; who reads without it may be late. */
-static void add_claimed_locked(struct central *central, size_t more)
-{
-    size_t before = atomic_load_explicit(&central->claimed, memory_order_relaxed);
-    atomic_store_explicit(&central->claimed, before + more, memory_order_relaxed);
 }
 
 static unsigned bucket_of(const struct ap__span *span)
@@ -276,7 +270,7 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
         got += ap__slot_map_claim(span, info->size, end - got, count - got);
         relist(central, span);
     }
-    add_claimed_locked(central, got);
+    ap__counter_add(&central->claimed, got);
     ap__lock_release(&central->lock);
     /* Without the lock; some of its blocks are ours, so the span stays. */
     if (fresh != NULL) {
@@ -309,7 +303,7 @@ unsigned ap__central_take_lines(unsigned size_class, void **blocks, unsigned cou
     struct central *central = &centrals[size_class];
     ap__lock_take(&central->lock);
     unsigned got = take_lines_locked(central, size_class, blocks, count);
-    add_claimed_locked(central, got);
+    ap__counter_add(&central->claimed, got);
     ap__lock_release(&central->lock);
     return got;
 }
@@ -500,7 +494,7 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
             settle_locked(central, span);
         }
     }
-    add_claimed_locked(central, (size_t)0 - done);
+    ap__counter_add(&central->claimed, -(uint64_t)done);
     ap__lock_release(&central->lock);
     ap__bell_ring(&ap__heap_bell);
     /* Reported without the lock: the program may have a handler for SIGABRT, and it may allocate. */

@@ -9,6 +9,7 @@
  */
 #include "os/lock.h"
 
+#include "base/counter.h"
 #include "os/check.h"
 #include "os/yield.h"
 
@@ -51,11 +52,10 @@ bool ap__lock_is_mine(const struct ap__lock *lock)
     return atomic_load_explicit(&lock->owner, memory_order_relaxed) == ap__lock_self();
 }
 
-/* relaxed, and no read-modify-write: the mutex orders the writers; readers only add up. */
+/* The mutex orders the writers. */
 static void count_taken(struct ap__lock *lock, bool contended)
 {
-    uint64_t taken = atomic_load_explicit(&lock->taken, memory_order_relaxed);
-    atomic_store_explicit(&lock->taken, taken + 1, memory_order_relaxed);
+    ap__counter_add(&lock->taken, 1);
     if (contended) {
         uint32_t before = atomic_load_explicit(&lock->contended, memory_order_relaxed);
         atomic_store_explicit(&lock->contended, before + 1, memory_order_relaxed);
