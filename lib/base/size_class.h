@@ -7,8 +7,8 @@
  *
  * Classes: 16-byte steps to 128 bytes, then 8 classes per doubling to 256 KiB; worst internal waste a ninth of
  * the block, so that a program's memory is not lost between sizes. Every second one of those is "fine": its sizes may
- * as well be served by the next, which wastes a fifth at worst; which of them are in use is for cache/fine_classes.h to say. Class 0 is "not
- * a small block".
+ * as well be served by the next, which wastes a fifth at worst; which of them are in use is for
+ * cache/fine_classes.h to say. Class 0 is "not a small block".
  *
  * Invariants (tested over all sizes): the class of a size is the smallest that holds it; every block
  * size is a multiple of 16; slots * size fits into the span; the reciprocal is exact for every

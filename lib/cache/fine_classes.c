@@ -5,8 +5,9 @@
  * What it would save is estimated without a look at any block: the blocks of the next class that are in use, times the
  * part of one thread's last requests for them that it would hold, times the difference. Where blocks that stay and
  * blocks that come and go differ in size, or threads do, a class may open for nothing: which costs what an open class
- * costs, a few begun spans. Against the gain stand these, begun pages, and lines of the processor's caches. The bound decides little: from a 64th to a 256th the peaks of 13 programs are
- * the same to a thousandth; at a 512th a heap of all sizes opens most classes, and has 1.4 % more.
+ * costs, a few begun spans. Against the gain stand these, begun pages, and lines of the processor's caches. The bound
+ * decides little: from a 64th to a 256th the peaks of 13 programs are the same to a thousandth; at a 512th a heap of
+ * all sizes opens most classes, and has 1.4 % more.
  */
 #include "cache/fine_classes.h"
 

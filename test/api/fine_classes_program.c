@@ -79,12 +79,10 @@ static void grow(void)
 static size_t next_size(uint64_t *state)
 {
     *state = *state * UINT64_C(6364136223846793005) + 1442695040888963407;
-    size_t random = (size_t)(*state >> 33), most = MIXED_MOST;
-    for (; most > 32 && random % 2 == 0; random /= 2) {
-        most /= 2;
+    size_t random = (size_t)(*state >> 33), most = 32;
+    for (; most < MIXED_MOST && random % 2 == 0; random /= 2) {
+        most *= 2;
     }
-    /* Upside down: small blocks are many. */
-    most = 32 * (MIXED_MOST / most);
     return most / 2 + 1 + random % (most / 2);
 }
 
