@@ -42,6 +42,7 @@ enum {
     STREAK_DIVISOR = 8, /* 4: as many instructions; no such bound: 1.6 % more memory */
     STREAK_COUNTED = AP_STREAK_MAX * STREAK_DIVISOR,
     VISIT_EVENTS = 128,
+    VISITS_BETWEEN_SUMS = 8, /* a sum over all classes reads what other processors write to */
     POLL_EVENTS = 16,
     FOLD_WHOLE_SIZE = 1024, /* bytes from which a visit gives back a whole list that was not used */
     IN_SIGHT_BYTES = 2048,  /* of the newest blocks, what a fold leaves to the hit path, and */
@@ -59,6 +60,7 @@ void ap__thread_cache_share(void)
 {
     /* relaxed: who sees it late gives a batch to the central free list. */
     atomic_store_explicit(&is_shared, true, memory_order_relaxed);
+    ap__central_share();
 }
 
 void ap__thread_cache_count_flush(struct ap__thread_cache *cache, unsigned blocks)
@@ -177,12 +179,20 @@ static void fold_lower(struct ap__thread_cache *cache, unsigned size_class)
 
 /* ------------------------------------------------------------ down and up */
 
+/* Whether other threads are likely to want what a list gives back sooner than its own thread. Where the class is spread,
+ * who also allocates finds its blocks in its own processor's spans again, together; who only frees gives to others. */
+static bool is_for_others(const struct ap__thread_cache *cache, unsigned size_class)
+{
+    return ap__size_class[size_class].size <= TRANSFER_SIZE_MAX && ap__thread_cache_is_shared() &&
+           (cache->infos[size_class].refill == 0 || !ap__central_is_spread(size_class));
+}
+
 /* Gives blocks back: what other threads are likely to want soon stays within their reach. */
 static void give_back(struct ap__thread_cache *cache, unsigned size_class, void *const *blocks,
                       unsigned count, const char *function)
 {
     unsigned kept = 0;
-    if (ap__size_class[size_class].size <= TRANSFER_SIZE_MAX && ap__thread_cache_is_shared()) {
+    if (is_for_others(cache, size_class)) {
         kept = (unsigned)ap__min(ap__transfer_room(size_class), count);
     }
     if (kept != 0) {
@@ -257,10 +267,12 @@ static void note_slow_event(struct ap__thread_cache *cache)
     }
     cache->slow_events = 0;
     cache->is_trimmed = false;
-    size_t worth = ap__fine_classes_worth();
+    if (cache->visits++ % VISITS_BETWEEN_SUMS == 0) {
+        cache->fine_worth = ap__fine_classes_worth();
+    }
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         if (cache->infos[c].fitting != 0) {
-            ap__fine_classes_consider(c, cache->infos[c].fitting, worth);
+            ap__fine_classes_consider(c, cache->infos[c].fitting, cache->fine_worth);
         }
         visit(cache, c);
     }

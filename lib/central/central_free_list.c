@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * central_free_list.c: spans of one class in lists by how full they are.
+ * central_free_list.c: claims of slots and their release, of the spans of one class.
  *
- * Bucket 0 holds the fullest spans that still have a free slot, the last one the emptiest. Blocks are
- * taken from the lowest non-empty bucket, so that sparse spans drain and can go back to the page heap.
- * A fully used span is on no list, and a drained one goes back to the page heap at once: threads' lists
- * keep what a program that frees and allocates around a span's boundary needs. Refused: one drained span
- * kept for each class; no fewer instructions, and a tenth more memory where sizes shift.
+ * Blocks are taken from the fullest spans, so that sparse ones drain and can go back to the page heap. A drained span goes
+ * back at once: threads' lists keep what a program that frees and allocates around a span's boundary needs. Refused:
+ * one drained span kept for each class; no fewer instructions, and a tenth more memory where sizes shift.
  *
- * Cost: one lock a batch. A block costs a bit scan on the way out, two multiplications on the way in; less where
- * blocks lie side by side.
+ * Cost: one lock a batch; where a class is spread (shards.h), one for each run of blocks that are of another shard than
+ * those before. A block costs a bit scan on the way out, two multiplications on the way in; less where blocks lie side by
+ * side.
  */
 #include "central/central_free_list.h"
 
@@ -17,159 +16,54 @@
 
 #include "base/counter.h"
 #include "central/own_lines.h"
-#include "central/span_pages.h"
+#include "central/shards.h"
+#include "central/span_lists.h"
 #include "guard/misuse.h"
 #include "heap/huge_pages.h"
-#include "heap/page_heap.h"
 #include "heap/region.h"
-#include "meta/meta.h"
 #include "os/bell.h"
-#include "os/lock.h"
 #include "os/os.h"
 
 enum {
-    BUCKETS = 6,
-    NO_BUCKET = BUCKETS,
-    AWAY,                      /* being purged: on no list, so that nothing is claimed from it */
-    AWAY_MAX = 64,             /* spans that are away at a time */
-    RUNS_MAX = 32,             /* page runs that are given back without the lock at a time */
     BLOCKS_BETWEEN_LOOKS = 16, /* so that looking for runs costs little where there are none */
     POPULATE_SPANS_MIN = 8,    /* so that a class holds at most an eighth more than it uses */
-    BUCKET_MASK = (1 << BUCKETS) - 1,
 };
-
-struct central {
-    struct ap__lock lock;
-    /* All below: under `lock`. */
-    struct ap__span *buckets[BUCKETS];
-    uint32_t occupied; /* bit b: bucket b is not empty */
-    uint32_t spans;
-    _Atomic(uint64_t) claimed; /* blocks; read without the lock, too */
-} AP_CACHE_ALIGNED;
-_Static_assert(sizeof(struct central) == (size_t)2 * AP_CACHE_LINE,
-               "one pair of cache lines a class");
-
-static struct central centrals[AP_CLASS_COUNT] = {
-    [0 ... AP_CLASS_COUNT - 1] = {.lock = AP_LOCK_INIT(AP__RANK_CENTRAL)}};
 
 /* Set by init, constant afterwards. */
 static bool populates;
 
-static _Atomic(uint8_t) epoch;
-
-void ap__central_init(bool populate)
+void ap__central_init(bool populate, unsigned shards)
 {
     populates = populate;
+    ap__shards_init(shards);
 }
 
-struct ap__lock *ap__central_lock(unsigned size_class)
+void ap__central_share(void)
 {
-    return &centrals[size_class].lock;
+    ap__shards_share();
+}
+
+unsigned ap__central_shards(unsigned size_class)
+{
+    return ap__shards_of(size_class);
+}
+
+struct ap__lock *ap__central_lock(unsigned shard, unsigned size_class)
+{
+    return &ap__shard_at(shard, size_class)->lock;
 }
 
 size_t ap__central_claimed(unsigned size_class)
 {
-    return atomic_load_explicit(&centrals[size_class].claimed, memory_order_relaxed);
-}
-
-static unsigned bucket_of(const struct ap__span *span)
-{
-    unsigned slots = ap__size_class[span->size_class].slots;
-    return span->slots.free_slots == 0 ? NO_BUCKET
-                                       : (unsigned)(span->slots.free_slots - 1) * BUCKETS / slots;
-}
-
-/* Says where a span is, and how many free slots keep it there: the smallest and the largest number of which
- * bucket_of() is this one. Whoever changes the number need not divide to see that nothing else changes. */
-static void set_bucket(struct ap__span *span, unsigned bucket)
-{
-    unsigned slots = ap__size_class[span->size_class].slots;
-    unsigned least = 0;
-    unsigned most = 0; /* NO_BUCKET */
-    if (bucket < BUCKETS) {
-        least = 1 + (bucket * slots + BUCKETS - 1) / BUCKETS;
-        most = 1 + ((bucket + 1) * slots - 1) / BUCKETS;
-    } else if (bucket == AWAY) {
-        most = UINT16_MAX;
+    /* A class that is not spread has one shard: others' lines are not touched. */
+    unsigned count = ap__central_is_spread(size_class) ? ap__shards_of(size_class) : 1;
+    size_t claimed = 0;
+    for (unsigned shard = 0; shard < count; shard++) {
+        claimed +=
+            atomic_load_explicit(&ap__shard_at(shard, size_class)->claimed, memory_order_relaxed);
     }
-    span->slots.bucket = (uint8_t)bucket;
-    span->slots.bucket_least = (uint16_t)least;
-    span->slots.bucket_most = (uint16_t)most;
-}
-
-/* Lists are circular: the head's `previous` is the tail. Spans whose free pages have been given back go
- * to the tail, all others to the head, so that a list holds those that may be purged first, then those
- * that are, and claims prefer memory that is there. */
-static void list_insert(struct central *central, struct ap__span *span, unsigned bucket)
-{
-    struct ap__span *head = central->buckets[bucket];
-    set_bucket(span, bucket);
-    if (head == NULL) {
-        span->link = (struct ap__span_link){span, span};
-    } else {
-        span->link = (struct ap__span_link){.next = head, .previous = head->link.previous};
-        head->link.previous->link.next = span;
-        head->link.previous = span;
-    }
-    if (head == NULL || !span->slots.is_purged) {
-        central->buckets[bucket] = span;
-    }
-    central->occupied |= (1u << bucket) & BUCKET_MASK;
-}
-
-static void list_remove(struct central *central, struct ap__span *span)
-{
-    unsigned bucket = span->slots.bucket;
-    struct ap__span *next = span->link.next;
-    if (next == span) {
-        central->buckets[bucket] = NULL;
-        central->occupied &= ~(1u << bucket) & BUCKET_MASK;
-        return;
-    }
-    next->link.previous = span->link.previous;
-    span->link.previous->link.next = next;
-    if (central->buckets[bucket] == span) {
-        central->buckets[bucket] = next;
-    }
-}
-
-static AP_NOINLINE void move_to_its_bucket(struct central *central, struct ap__span *span)
-{
-    unsigned bucket = bucket_of(span);
-    if (span->slots.bucket != NO_BUCKET) {
-        list_remove(central, span);
-    }
-    if (bucket < BUCKETS) {
-        list_insert(central, span, bucket);
-    } else {
-        set_bucket(span, NO_BUCKET);
-    }
-}
-
-/* Puts a span whose number of free slots has changed on the list where it belongs. */
-static inline void relist(struct central *central, struct ap__span *span)
-{
-    unsigned free_slots = span->slots.free_slots;
-    if (AP_UNLIKELY(free_slots < span->slots.bucket_least ||
-                    free_slots > span->slots.bucket_most)) {
-        move_to_its_bucket(central, span);
-    }
-}
-
-static size_t bitmap_bytes(unsigned slots)
-{
-    return ap__slot_map_words(slots) * sizeof(uint64_t);
-}
-
-void ap__central_set_epoch(unsigned now)
-{
-    /* relaxed, as in ap__central_epoch(): late by an epoch is as good. */
-    atomic_store_explicit(&epoch, (uint8_t)now, memory_order_relaxed);
-}
-
-uint8_t ap__central_epoch(void)
-{
-    return atomic_load_explicit(&epoch, memory_order_relaxed);
+    /* Blocks that change their shard meanwhile may have been seen in neither of two, or less than that. */
+    return claimed <= SIZE_MAX / 2 ? claimed : 0;
 }
 
 static void note_claim(struct ap__span *span)
@@ -177,101 +71,64 @@ static void note_claim(struct ap__span *span)
     span->slots.claim_epoch = ap__central_epoch();
 }
 
-/* Epochs since a block of the span was last handed out; wraps, which makes it look younger at worst. */
-static unsigned age_of(const struct ap__span *span)
-{
-    return (uint8_t)(ap__central_epoch() - span->slots.claim_epoch);
-}
-
-static bool is_drained(const struct ap__span *span)
-{
-    return span->slots.free_slots == ap__size_class[span->size_class].slots;
-}
-
-/* Whether nothing of the span can be resident yet. */
-static bool is_clean(const struct ap__span *span)
-{
-    return !span->outside &&
-           ap__region_count_dirty(ap__region_granule_of(span->start), span->granules) == 0;
-}
-
-static bool add_span_locked(struct central *central, unsigned size_class)
-{
-    const struct ap__size_class *info = &ap__size_class[size_class];
-    uint64_t *bitmap = ap__meta_take(bitmap_bytes(info->slots));
-    if (bitmap == NULL) {
-        return false;
-    }
-    struct ap__span *span = ap__page_heap_take(info->span_granules, AP_GRANULE, size_class);
-    if (span == NULL) {
-        ap__meta_give(bitmap, bitmap_bytes(info->slots));
-        return false;
-    }
-    span->slots.bitmap = bitmap;
-    span->slots.is_new = true;
-    span->slots.is_purged = is_clean(span);
-    note_claim(span);
-    ap__slot_map_fill(span, info->slots);
-    list_insert(central, span, bucket_of(span));
-    central->spans++;
-    return true;
-}
-
-static void remove_span_locked(struct central *central, struct ap__span *span)
-{
-    uint64_t *bitmap = span->slots.bitmap;
-    unsigned slots = ap__size_class[span->size_class].slots;
-    list_remove(central, span);
-    central->spans--;
-    ap__page_heap_give(span);
-    ap__meta_give(bitmap, bitmap_bytes(slots));
-}
-
 /*
  * A fault a page is most of what a growing heap pays. A class that has many spans will fill this one
  * too: one call brings all of its pages.
  */
-static bool is_worth_populating(const struct central *central, const struct ap__span *span)
+static bool is_worth_populating(const struct ap__shard *shard, const struct ap__span *span)
 {
-    return populates && central->spans >= POPULATE_SPANS_MIN &&
-           !ap__huge_pages_expected(span->start) && is_clean(span);
+    return populates && shard->lists.members >= POPULATE_SPANS_MIN && span->slots.is_purged &&
+           !ap__huge_pages_expected(span->start);
 }
 
 /* Free pages of it may be resident from now on: it belongs to the head of its list. */
-static void become_unpurged_locked(struct central *central, struct ap__span *span)
+static void become_unpurged_locked(struct ap__shard *shard, struct ap__span *span)
 {
     if (span->slots.is_purged) {
         span->slots.is_purged = false;
-        if (span->slots.bucket < BUCKETS) {
-            list_remove(central, span);
-            set_bucket(span, NO_BUCKET);
+        if (span->slots.bucket < AP_SPAN_BUCKETS) {
+            ap__span_lists_remove(&shard->lists, span);
+            ap__span_lists_say_off(span, AP_SPAN_NO_BUCKET);
         }
     }
+}
+
+/* Puts the span where it belongs after a claim. */
+static void note_claimed_locked(struct ap__shard *shard, struct ap__span *span, unsigned count)
+{
+    note_claim(span);
+    ap__counter_add(&shard->claimed, count);
+    ap__span_lists_relist(&shard->lists, span);
 }
 
 unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
 {
     struct ap__span *fresh = NULL;
     void **end = blocks + count;
-    struct central *central = &centrals[size_class];
+    struct ap__shard *shard = ap__shard_mine(size_class);
     const struct ap__size_class *info = &ap__size_class[size_class];
     unsigned got = 0;
-    ap__lock_take(&central->lock);
-    while (got < count && (central->occupied != 0 || add_span_locked(central, size_class))) {
-        struct ap__span *span = central->buckets[ap__lowest_bit(central->occupied)];
+    ap__lock_take(&shard->lock);
+    while (got < count) {
+        struct ap__span *span = ap__span_lists_first(&shard->lists);
+        if (AP_UNLIKELY(span == NULL)) {
+            if (!ap__shard_find_span_locked(shard, size_class)) {
+                break;
+            }
+            continue;
+        }
         if (span->slots.is_new) {
             span->slots.is_new = false;
-            if (is_worth_populating(central, span)) {
-                become_unpurged_locked(central, span);
+            if (is_worth_populating(shard, span)) {
+                become_unpurged_locked(shard, span);
                 fresh = span;
             }
         }
-        note_claim(span);
-        got += ap__slot_map_claim(span, info->size, end - got, count - got);
-        relist(central, span);
+        unsigned claimed = ap__slot_map_claim(span, info->size, end - got, count - got);
+        note_claimed_locked(shard, span, claimed);
+        got += claimed;
     }
-    ap__counter_add(&central->claimed, got);
-    ap__lock_release(&central->lock);
+    ap__lock_release(&shard->lock);
     /* Without the lock; some of its blocks are ours, so the span stays. */
     if (fresh != NULL) {
         (void)ap__os_populate((void *)fresh->start, ap__span_bytes(fresh));
@@ -282,50 +139,20 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
     return got;
 }
 
-static unsigned take_lines_locked(struct central *central, unsigned size_class, void **blocks,
-                                  unsigned count)
-{
-    const struct ap__size_class *info = &ap__size_class[size_class];
-    for (uint32_t left = central->occupied; left != 0; left &= left - 1) {
-        struct ap__span *span = central->buckets[ap__lowest_bit(left)];
-        unsigned got = ap__slot_map_claim_lines(span, info, blocks, count);
-        if (got != 0) {
-            note_claim(span);
-            relist(central, span);
-            return got;
-        }
-    }
-    return 0;
-}
-
 unsigned ap__central_take_lines(unsigned size_class, void **blocks, unsigned count)
 {
-    struct central *central = &centrals[size_class];
-    ap__lock_take(&central->lock);
-    unsigned got = take_lines_locked(central, size_class, blocks, count);
-    ap__counter_add(&central->claimed, got);
-    ap__lock_release(&central->lock);
-    return got;
-}
-
-/* The same for an address that is not in the region. */
-static AP_NOINLINE struct ap__span *outside_span_of_class(unsigned size_class, const void *p)
-{
-    struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
-    bool is_of_class =
-        span != NULL && span->state == AP__SPAN_SMALL && span->size_class == size_class;
-    return is_of_class ? span : NULL;
-}
-
-/* The span of the class that an address lies in, NULL if it lies in none. */
-static inline struct ap__span *span_of_class(unsigned size_class, const void *p)
-{
-    size_t granule = ap__region_granule_of((uintptr_t)p);
-    if (AP_UNLIKELY(granule >= ap__region_limit_granules())) {
-        return outside_span_of_class(size_class, p);
+    struct ap__shard *shard = ap__shard_mine(size_class);
+    unsigned got = 0;
+    ap__lock_take(&shard->lock);
+    for (unsigned left = shard->lists.occupied; left != 0 && got == 0; left &= left - 1) {
+        struct ap__span *span = shard->lists.buckets[ap__lowest_bit(left)];
+        got = ap__slot_map_claim_lines(span, &ap__size_class[size_class], blocks, count);
+        if (got != 0) {
+            note_claimed_locked(shard, span, got);
+        }
     }
-    /* The class map knows what the record says, and is smaller. */
-    return ap__region_class_of(granule) == size_class ? ap__region_span_of(granule) : NULL;
+    ap__lock_release(&shard->lock);
+    return got;
 }
 
 static inline bool is_in(const struct ap__span *span, const void *p)
@@ -348,15 +175,6 @@ AP_COLD static enum ap__misuse_cause why_no_slot(unsigned size_class, const void
     const struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
     bool inside = span != NULL && span->state == AP__SPAN_SMALL && span->size_class == size_class;
     return inside ? AP__MISUSE_INTERIOR : AP__MISUSE_NOT_LIVE;
-}
-
-/* Brings a span that blocks have been given to onto the list where it belongs now, or out. */
-static void settle_locked(struct central *central, struct ap__span *span)
-{
-    relist(central, span);
-    if (span->slots.bucket != AWAY && is_drained(span)) {
-        remove_span_locked(central, span);
-    }
 }
 
 /* Blocks that lie side by side, in either order: what was allocated in order is often freed in order. */
@@ -473,29 +291,38 @@ static inline unsigned give_run_locked(struct ap__span *span, const struct ap__s
                             given);
 }
 
+/* Gives blocks of one span back. Returns how many, fewer than there are if one of them is wrong. */
+static unsigned give_to_span_locked(struct ap__shard *shard, struct ap__span *span,
+                                    void *const *blocks, unsigned count, enum given *given)
+{
+    const struct ap__size_class *info = &ap__size_class[span->size_class];
+    unsigned done = give_run_locked(span, info, blocks, count, given);
+    if (done != 0) {
+        ap__counter_add(&shard->claimed, -(uint64_t)done);
+        become_unpurged_locked(shard, span);
+        ap__shard_settle_locked(shard, span);
+    }
+    return done;
+}
+
 void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
                       const char *function)
 {
-    struct central *central = &centrals[size_class];
+    struct ap__shard *shard = NULL;
     enum given given = GIVEN;
     unsigned done = 0;
-    ap__lock_take(&central->lock);
     while (done < count && given == GIVEN) {
-        struct ap__span *span = span_of_class(size_class, blocks[done]);
+        struct ap__span *span;
+        shard = ap__shard_enter(shard, size_class, blocks[done], &span);
         if (AP_UNLIKELY(span == NULL)) {
             given = WAS_NO_SLOT;
             break;
         }
-        unsigned run =
-            give_run_locked(span, &ap__size_class[size_class], blocks + done, count - done, &given);
-        done += run;
-        if (run != 0) {
-            become_unpurged_locked(central, span);
-            settle_locked(central, span);
-        }
+        done += give_to_span_locked(shard, span, blocks + done, count - done, &given);
     }
-    ap__counter_add(&central->claimed, -(uint64_t)done);
-    ap__lock_release(&central->lock);
+    if (shard != NULL) {
+        ap__lock_release(&shard->lock);
+    }
     ap__bell_ring(&ap__heap_bell);
     /* Reported without the lock: the program may have a handler for SIGABRT, and it may allocate. */
     if (AP_UNLIKELY(given != GIVEN)) {
@@ -508,7 +335,7 @@ void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
 bool ap__central_is_slot(unsigned size_class, const void *p)
 {
     unsigned slot;
-    const struct ap__span *span = span_of_class(size_class, p);
+    const struct ap__span *span = ap__span_of_class(size_class, p);
     return span != NULL && find_slot(span, &ap__size_class[size_class], p, &slot);
 }
 
@@ -525,7 +352,7 @@ static inline bool find_slot_anywhere(unsigned size_class, const struct ap__size
                ap__slot_starts_at(info, (uintptr_t)p % AP_GRANULE, slot);
     }
     if (*span == NULL || !is_in(*span, p)) {
-        *span = span_of_class(size_class, p);
+        *span = ap__span_of_class(size_class, p);
     }
     return *span != NULL && find_slot(*span, info, p, slot);
 }
@@ -546,141 +373,26 @@ void ap__central_check_slots(unsigned size_class, void *const *blocks, unsigned 
 
 bool ap__central_is_free(unsigned size_class, const void *p)
 {
-    struct central *central = &centrals[size_class];
     unsigned slot;
-    ap__lock_take(&central->lock);
-    const struct ap__span *span = span_of_class(size_class, p);
+    struct ap__span *span;
+    struct ap__shard *shard = ap__shard_enter(NULL, size_class, p, &span);
     bool is_free = span != NULL && find_slot(span, &ap__size_class[size_class], p, &slot) &&
                    ap__slot_map_is_free(span, slot);
-    ap__lock_release(&central->lock);
+    if (shard != NULL) {
+        ap__lock_release(&shard->lock);
+    }
     return is_free;
-}
-
-/* ------------------------------------------------------------ purging */
-
-/* The spans of one purge: those of a class that have been left alone for some epochs. */
-struct purge {
-    struct central *central;
-    unsigned age_least, age_most;
-    bool refused; /* by the kernel: locked pages, say; trying again would not help */
-    bool pending; /* there are spans to purge later */
-    unsigned count;
-    struct ap__span *spans[AWAY_MAX];
-};
-
-static bool is_due(const struct purge *purge, const struct ap__span *span)
-{
-    unsigned drawn = span->index % (purge->age_most - purge->age_least + 1);
-    return age_of(span) >= purge->age_least + drawn;
-}
-
-/* Takes spans off a list: those that have had blocks back since they were purged, which come first. */
-static void take_away_from_locked(struct purge *purge, unsigned bucket)
-{
-    struct ap__span *span = purge->central->buckets[bucket];
-    struct ap__span *tail = span != NULL ? span->link.previous : NULL;
-    for (bool more = span != NULL; more && !span->slots.is_purged && purge->count < AWAY_MAX;) {
-        struct ap__span *next = span->link.next;
-        more = span != tail;
-        if (!is_due(purge, span)) {
-            purge->pending = true;
-        } else {
-            list_remove(purge->central, span);
-            set_bucket(span, AWAY);
-            purge->spans[purge->count++] = span;
-        }
-        span = next;
-    }
-}
-
-/* The emptiest first. */
-static bool take_away_locked(struct purge *purge)
-{
-    purge->count = 0;
-    for (unsigned bucket = BUCKETS; bucket-- > 0;) {
-        take_away_from_locked(purge, bucket);
-    }
-    return purge->count != 0;
-}
-
-static unsigned collect_runs_locked(const struct ap__span *span, struct ap__page_run *runs,
-                                    unsigned *slot)
-{
-    const struct ap__size_class *info = &ap__size_class[span->size_class];
-    size_t page_bytes = ap__os_page_size();
-    unsigned count = 0;
-    while (count < RUNS_MAX &&
-           (runs[count] = ap__span_free_pages(span, info, page_bytes, slot)).bytes != 0) {
-        count++;
-    }
-    return count;
-}
-
-/* Gives the free pages of a span that is away back, and lists it again. Enters and leaves with the lock,
- * which is free in between. */
-static size_t purge_span_locked(struct purge *purge, struct ap__span *span)
-{
-    struct central *central = purge->central;
-    size_t purged = 0;
-    unsigned slot = 0;
-    struct ap__page_run runs[RUNS_MAX];
-    span->slots.is_purged = true;
-    for (unsigned count; (count = collect_runs_locked(span, runs, &slot)) != 0;) {
-        ap__lock_release(&central->lock);
-        for (unsigned i = 0; i < count; i++) {
-            bool done = ap__os_discard((void *)runs[i].start, runs[i].bytes);
-            if (done) {
-                ap__huge_pages_purged(runs[i].start, runs[i].bytes);
-                purged += runs[i].bytes;
-            }
-            purge->refused |= !done;
-        }
-        ap__lock_take(&central->lock);
-    }
-    set_bucket(span, NO_BUCKET);
-    span->slots.is_purged &= !purge->refused;
-    settle_locked(central, span);
-    return purged;
-}
-
-size_t ap__central_purge(unsigned size_class, unsigned age_least, unsigned age_most, bool *pending)
-{
-    struct central *central = &centrals[size_class];
-    struct purge purge = {.central = central, .age_least = age_least, .age_most = age_most};
-    size_t purged = 0;
-    ap__lock_take(&central->lock);
-    /* Not more spans than there are now: others may go on freeing meanwhile. */
-    for (size_t left = central->spans; left > 0 && !purge.refused && take_away_locked(&purge);) {
-        for (unsigned i = 0; i < purge.count; i++) {
-            purged += purge_span_locked(&purge, purge.spans[i]);
-        }
-        left -= ap__min(left, purge.count);
-    }
-    ap__lock_release(&central->lock);
-    *pending |= purge.pending && !purge.refused;
-    return purged;
 }
 
 void ap__central_stats(unsigned size_class, struct ap__central_stats *stats)
 {
-    struct central *central = &centrals[size_class];
-    ap__lock_take(&central->lock);
-    stats->spans = central->spans;
-    stats->slots = central->spans * ap__size_class[size_class].slots;
+    *stats = (struct ap__central_stats){0};
+    for (unsigned number = 0; number < ap__shards_of(size_class); number++) {
+        struct ap__shard *shard = ap__shard_at(number, size_class);
+        ap__lock_take(&shard->lock);
+        stats->spans += shard->lists.members;
+        ap__lock_release(&shard->lock);
+    }
+    stats->slots = stats->spans * ap__size_class[size_class].slots;
     stats->claimed = ap__central_claimed(size_class);
-    ap__lock_release(&central->lock);
-}
-
-void ap__central_view_locked(unsigned size_class, struct ap__central_view *view)
-{
-    const struct central *central = &centrals[size_class];
-    *view = (struct ap__central_view){
-        .buckets = central->buckets,
-        .bucket_count = BUCKETS,
-        .no_bucket = NO_BUCKET,
-        .away = AWAY,
-        .occupied = central->occupied,
-        .spans = central->spans,
-        .claimed = ap__central_claimed(size_class),
-    };
 }

@@ -6,9 +6,8 @@
  * and gives drained ones back. Recognises what is no block: on the way in every address is checked
  * against its span, and a bit that is already set is a double free.
  * Does not: touch the blocks' memory, or know threads.
- * Callers: any thread; one lock per class, inside; the page heap's lock is taken under it.
- * Invariants, per class: a span with free slots is on exactly one of the bucket lists; free slots of
- * a span = set bits of its bitmap; claimed = slots of all spans - free slots.
+ * Callers: any thread; one lock per class and shard, inside (shards.h); the page heap's lock is taken under it.
+ * Invariants: free slots of a span = set bits of its bitmap; those of shards.h.
  *
  * Idea: the central free list of tcmalloc; out-of-band bitmaps as in jemalloc's slabs.
  */
@@ -19,11 +18,19 @@
 
 struct ap__lock;
 
-/* Whether fresh spans of classes in much use get their memory at once. Once, before the first use. */
-void ap__central_init(bool populate);
+/* Whether fresh spans of classes in much use get their memory at once; how many shards a class may be divided into, 0: by
+ * the number of processors. Once, before the first use. */
+void ap__central_init(bool populate, unsigned shards);
 
-/* Up to `count` blocks into `blocks`: the lowest addresses of the fullest spans, the best one last, as on a stack.
- * Fewer than asked, or 0, when memory runs out. */
+/* Several threads allocate from now on: classes in much use may be divided among the processors. */
+void ap__central_share(void);
+
+/* Whether the class has been. Then each processor's threads take what they gave back from the spans it went to, and need
+ * no transfer cache for that. Takes no lock, may be late. */
+bool ap__central_is_spread(unsigned size_class);
+
+/* Up to `count` blocks into `blocks`: the lowest addresses of the fullest spans of the thread's shard, the best one last,
+ * as on a stack. Fewer than asked, or 0, when memory runs out. */
 unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count);
 
 /*
@@ -69,19 +76,9 @@ size_t ap__central_claimed(unsigned size_class);
 
 void ap__central_stats(unsigned size_class, struct ap__central_stats *stats);
 
-struct ap__lock *ap__central_lock(unsigned size_class); /* for fork only */
+/* How many shards the class has locks for, used or not; constant once initialised. */
+unsigned ap__central_shards(unsigned size_class);
 
-/* A class' lists and counts. For tests and debuggers: the caller holds the lock. */
-struct ap__span;
-struct ap__central_view {
-    struct ap__span *const *buckets; /* heads of circular lists, the fullest spans first */
-    unsigned bucket_count;
-    unsigned no_bucket; /* what a span on no list has as its bucket */
-    unsigned away;      /* the same, and a purge has it */
-    unsigned occupied;
-    size_t spans;
-    size_t claimed;
-};
-void ap__central_view_locked(unsigned size_class, struct ap__central_view *view);
+struct ap__lock *ap__central_lock(unsigned shard, unsigned size_class); /* for fork only */
 
 #endif

@@ -8,11 +8,13 @@
  * State and who may change the fields:
  *   FREE    on the page heap's tree              page heap, under its lock
  *   PURGING being given back to the kernel       the purging thread, without a lock
- *   SMALL   carved into blocks of one class      central free list of that class, under its lock
+ *   SMALL   carved into blocks of one class      central free list of that class, under its shard's lock
  *   LARGE   one large object                     whoever owns the object
  */
 #ifndef AP_HEAP_SPAN_H
 #define AP_HEAP_SPAN_H
+
+#include <stdatomic.h>
 
 #include "base/compiler.h"
 #include "base/size_class.h"
@@ -38,6 +40,9 @@ struct ap__span {
     uint8_t size_class; /* SMALL only */
     bool outside;       /* not in the region: a mapping of its own */
     bool moved; /* its pages came by mremap: its mapping does not merge with the neighbours' */
+    /* SMALL: which shard of the class it belongs to, and whose lock guards it, from 1; 0: none yet, or no more. Kept by
+     * central; read by anyone who frees a block. */
+    _Atomic(uint8_t) shard;
     struct ap__span_link link; /* FREE: dirty list; SMALL: central's list; UNUSED: next record */
     union {
         struct { /* FREE */

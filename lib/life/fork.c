@@ -112,9 +112,12 @@ static void for_each_lock_of_rank(enum ap__lock_rank rank, lock_function *functi
             }
         }
         break;
-    case AP__RANK_CENTRAL:
+    case AP__RANK_CENTRAL ... AP__RANK_CENTRAL_LAST:
         for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-            function(ap__central_lock(c));
+            unsigned shard = (unsigned)rank - AP__RANK_CENTRAL;
+            if (shard < ap__central_shards(c)) {
+                function(ap__central_lock(shard, c));
+            }
         }
         break;
     case AP__RANK_PAGE_HEAP:

@@ -49,7 +49,7 @@ static void apply_limits(void)
     ap__fine_classes_init(ap__options.hardened != 0 ? AP__WHEN_ALWAYS
                                                     : (enum ap__when)ap__options.fine_classes);
     ap__huge_pages_init((enum ap__when)ap__options.thp, AP__HUGE_PAGE_SLOW_US);
-    ap__central_init(ap__options.populate != 0);
+    ap__central_init(ap__options.populate != 0, (unsigned)ap__options.cpu_shards);
     ap__decay_init(ap__options.decay_ms);
     ap__decay_look_also(ap__thread_caches_take_idle);
     ap__soft_limit_init();

@@ -49,7 +49,9 @@ static void collect_class(struct ap__stats *stats, unsigned size_class)
 static void collect_locks(struct ap__lock_stats *sums)
 {
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        ap__lock_add_stats(ap__central_lock(c), sums);
+        for (unsigned shard = 0; shard < ap__central_shards(c); shard++) {
+            ap__lock_add_stats(ap__central_lock(shard, c), sums);
+        }
         for (unsigned shard = 0; shard < ap__transfer_shards(); shard++) {
             ap__lock_add_stats(ap__transfer_lock(shard, c), sums);
         }

@@ -30,9 +30,10 @@ enum ap__lock_rank {
     AP__RANK_QUARANTINE,     /* freed memory that waits, with `hardened` */
     AP__RANK_SAMPLED,        /* the pool of guarded blocks */
     AP__RANK_TRANSFER_CACHE, /* one per class and shard; never two at once, but in fork */
-    AP__RANK_CENTRAL,        /* one per class; never two at once, but in fork */
-    AP__RANK_PAGE_HEAP,      /* the page heap and its records */
-    AP__RANK_META,           /* leaf: memory for the allocator's own records */
+    AP__RANK_CENTRAL, /* one per class and shard: a rank for each shard; of one class at a time, but in fork */
+    AP__RANK_CENTRAL_LAST = AP__RANK_CENTRAL + 7,
+    AP__RANK_PAGE_HEAP, /* the page heap and its records */
+    AP__RANK_META,      /* leaf: memory for the allocator's own records */
     AP__RANK_COUNT
 };
 

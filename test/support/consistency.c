@@ -21,6 +21,7 @@
 #include "cache/cache_limits.h"
 #include "cache/thread.h"
 #include "central/central_free_list.h"
+#include "central/shards.h"
 #include "central/transfer_cache.h"
 #include "heap/page_heap.h"
 #include "meta/meta.h"
@@ -51,10 +52,10 @@ static uint32_t records;
 
 static const struct timespec pause_1_ms = {0, 1000000};
 
-/* By class, from the records. */
+/* By shard and class, from the records. */
 static struct class_sums {
     size_t spans, listed, claimed;
-} class_sums[AP_CLASS_COUNT];
+} class_sums[AP_CENTRAL_SHARDS_MAX][AP_CLASS_COUNT];
 
 /* The first fault stays. */
 static void fault(const char *what, const void *where, size_t number)
@@ -108,8 +109,12 @@ static void for_each_lock(lock_function *function)
             function(ap__transfer_lock(shard, c));
         }
     }
-    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        function(ap__central_lock(c));
+    for (unsigned shard = 0; shard < AP_CENTRAL_SHARDS_MAX; shard++) {
+        for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+            if (shard < ap__central_shards(c)) {
+                function(ap__central_lock(shard, c));
+            }
+        }
     }
     function(ap__page_heap_lock());
     function(ap__meta_lock());
@@ -398,42 +403,45 @@ static void check_bitmap(const struct ap__span *span, const struct ap__size_clas
 static void check_small_span(const struct ap__span *span)
 {
     const struct ap__size_class *info = &ap__size_class[span->size_class];
-    struct class_sums *class_sum = &class_sums[span->size_class];
-    struct ap__central_view view;
-    ap__central_view_locked(span->size_class, &view);
+    unsigned named = atomic_load(&span->shard);
     check_span(span->granules == info->span_granules, "a small span's length is wrong", span);
-    if (!check(span->slots.bitmap != NULL, "a small span has no bitmap", span, span->index)) {
+    if (!check(named >= 1 && named <= ap__central_shards(span->size_class),
+               "a small span names no shard of its class", span, span->index) ||
+        !check(span->slots.bitmap != NULL, "a small span has no bitmap", span, span->index)) {
         return;
     }
+    struct class_sums *class_sum = &class_sums[named - 1][span->size_class];
     check_bitmap(span, info);
-    bool is_away = span->slots.bucket == view.away;
+    bool is_away = span->slots.bucket == AP_SPAN_AWAY;
     unsigned bucket = span->slots.free_slots == 0
-                          ? view.no_bucket
-                          : (span->slots.free_slots - 1u) * view.bucket_count / info->slots;
+                          ? AP_SPAN_NO_BUCKET
+                          : (span->slots.free_slots - 1u) * AP_SPAN_BUCKETS / info->slots;
     is_busy |= is_away;
     check_span(is_away || span->slots.bucket == bucket,
                "a span's bucket is not that of its free slots", span);
     class_sum->spans++;
-    class_sum->listed += span->slots.bucket < view.bucket_count;
+    class_sum->listed += span->slots.bucket < AP_SPAN_BUCKETS;
     check_span(is_away || span->slots.free_slots != info->slots,
                "a span without live blocks is kept", span);
     class_sum->claimed += info->slots - (size_t)span->slots.free_slots;
 }
 
 /* Returns the spans on the list. */
-static size_t check_bucket(unsigned size_class, const struct ap__central_view *view,
-                           unsigned bucket)
+static size_t check_bucket(unsigned number, unsigned size_class, unsigned bucket)
 {
-    const struct ap__span *head = view->buckets[bucket];
+    const struct ap__span_lists *lists = &ap__shard_at(number, size_class)->lists;
+    const struct ap__span *head = lists->buckets[bucket];
     const struct ap__span *span = head;
     bool purged_before = false;
     size_t count = 0;
-    (void)check(((view->occupied >> bucket & 1) != 0) == (head != NULL),
+    (void)check(((lists->occupied >> bucket & 1) != 0) == (head != NULL),
                 "the bit of a bucket is wrong", head, bucket);
     while (span != NULL && !found) {
         check_span(count <= records, "a bucket's list has no end", span);
         check_span(span->state == AP__SPAN_SMALL && span->size_class == size_class,
                    "a span on a bucket's list is not of the class", span);
+        check_span(atomic_load(&span->shard) == number + 1,
+                   "a span on a shard's list names another", span);
         check_span(span->slots.bucket == bucket, "a span is on another list than it says", span);
         check_span(span->link.next->link.previous == span, "a bucket's links differ", span);
         check_span(span->slots.is_purged || !purged_before,
@@ -445,21 +453,23 @@ static size_t check_bucket(unsigned size_class, const struct ap__central_view *v
     return count;
 }
 
-static void check_class(unsigned size_class)
+static void check_shard(unsigned number, unsigned size_class)
 {
-    const struct class_sums *expected = &class_sums[size_class];
-    struct ap__central_view view;
-    ap__central_view_locked(size_class, &view);
+    const struct class_sums *expected = &class_sums[number][size_class];
+    const struct ap__shard *shard = ap__shard_at(number, size_class);
+    uint64_t claimed = atomic_load(&shard->claimed);
     size_t listed = 0;
-    for (unsigned bucket = 0; bucket < view.bucket_count; bucket++) {
-        listed += check_bucket(size_class, &view, bucket);
+    for (unsigned bucket = 0; bucket < AP_SPAN_BUCKETS; bucket++) {
+        listed += check_bucket(number, size_class, bucket);
     }
     (void)check(listed == expected->listed, "a span is not on the list it says", NULL, size_class);
-    (void)check(view.spans == expected->spans, "a class' count of spans is wrong", NULL,
+    (void)check(atomic_load(&shard->lists.has_spare) == (listed >= 2),
+                "a shard's spare span is not what it says", NULL, size_class);
+    (void)check(shard->lists.members == expected->spans, "a class' count of spans is wrong", NULL,
                 size_class);
-    (void)check(view.claimed == expected->claimed, "a class' count of claimed blocks is wrong",
-                NULL, size_class);
-    sums.claimed_blocks += view.claimed;
+    (void)check(claimed == expected->claimed, "a class' count of claimed blocks is wrong", NULL,
+                size_class);
+    sums.claimed_blocks += claimed;
 }
 
 static void check_central(void)
@@ -468,10 +478,14 @@ static void check_central(void)
         const struct ap__span *span = ap__span_by_index(i);
         if (span->state == AP__SPAN_SMALL) {
             check_small_span(span);
+        } else {
+            check_span(atomic_load(&span->shard) == 0, "a span of no class names a shard", span);
         }
     }
     for (unsigned c = 1; c < AP_CLASS_COUNT && !found; c++) {
-        check_class(c);
+        for (unsigned number = 0; number < ap__central_shards(c); number++) {
+            check_shard(number, c);
+        }
     }
 }
 

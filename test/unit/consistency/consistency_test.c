@@ -16,6 +16,7 @@
 #include "cache/cache_limits.h"
 #include "cache/thread.h"
 #include "central/central_free_list.h"
+#include "central/shards.h"
 #include "central/slot_map.h"
 #include "central/transfer_cache.h"
 #include "damage.h"
@@ -93,6 +94,7 @@ static void build_transfer(void)
 
 static void build(void)
 {
+    ap__shards_init(2); /* whatever processors there are: for a shard that no span is of */
     for (size_t i = 0; i < LARGES; i++) {
         larges[i] = ap_malloc(i == 0 ? LONG_BYTES : LARGE_BYTES);
         memset(larges[i], 1, LARGE_BYTES);
@@ -317,9 +319,8 @@ static void list_link(void)
 
 static void purged_order(void)
 {
-    struct ap__central_view view;
-    ap__central_view_locked(middling_class, &view);
-    view.buckets[spread[0]->slots.bucket]->slots.is_purged = true;
+    const struct ap__span_lists *lists = &ap__shard_at(0, middling_class)->lists;
+    lists->buckets[spread[0]->slots.bucket]->slots.is_purged = true;
 }
 
 static void not_listed(void)
@@ -347,6 +348,26 @@ static void class_claimed(void)
 static void class_occupied(void)
 {
     damage_central_count(middling_class, DAMAGE_OCCUPIED);
+}
+
+static void class_spare(void)
+{
+    damage_central_count(middling_class, DAMAGE_SPARE);
+}
+
+static void no_shard(void)
+{
+    atomic_store(&spread[0]->shard, 0);
+}
+
+static void other_shard(void)
+{
+    atomic_store(&span_of(small_live)->shard, 2);
+}
+
+static void shard_of_none(void)
+{
+    atomic_store(&free_short->shard, 1);
 }
 
 static void not_entered(void)
@@ -524,7 +545,7 @@ static void transfer_twice(void)
 
 static void lock_is_mine(void)
 {
-    ap__lock_take(ap__central_lock(1));
+    ap__lock_take(ap__central_lock(0, 1));
 }
 
 static void *keep_lock(void *unused)
@@ -596,6 +617,10 @@ static const struct damage {
     {drained, "a span without live blocks is kept"},
     {class_claimed, "class' count of claimed blocks"},
     {class_occupied, "the bit of a bucket"},
+    {class_spare, "spare span is not what it says"},
+    {no_shard, "names no shard of its class"},
+    {other_shard, "names another"},
+    {shard_of_none, "a span of no class names a shard"},
     {not_entered, "a large span is not in the table"},
     {entered_for_nothing, "leads to no large span"},
     {entered_inside, "leads to no large span"},

@@ -27,12 +27,13 @@ void damage_forget_long_dirty(void);
 /* A free span is taken out of the tree, and out of nothing else; and its count set right. */
 void damage_forget_free(void);
 
-/* Counts of one class. */
+/* Counts of one class' first shard. */
 enum damage_central_count {
     DAMAGE_SPANS,
     DAMAGE_CLAIMED,
     DAMAGE_UNCLAIMED,
-    DAMAGE_OCCUPIED
+    DAMAGE_OCCUPIED,
+    DAMAGE_SPARE
 };
 void damage_central_count(unsigned size_class, enum damage_central_count which);
 

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* damage_central.c: the central free lists with a way to spoil them. */
-#include "central/central_free_list.c"
+/* damage_central.c: the first shards of the central free lists, spoilt. */
+#include "central/shards.h"
 #include "damage.h"
 
 void damage_central_count(unsigned size_class, enum damage_central_count which)
 {
-    struct central *central = &centrals[size_class];
-    central->spans += which == DAMAGE_SPANS;
-    central->claimed += which == DAMAGE_CLAIMED;
-    central->claimed -= which == DAMAGE_UNCLAIMED;
-    central->occupied ^= which == DAMAGE_OCCUPIED ? BUCKET_MASK : 0;
+    struct ap__shard *shard = ap__shard_at(0, size_class);
+    shard->lists.members += which == DAMAGE_SPANS;
+    shard->claimed += which == DAMAGE_CLAIMED;
+    shard->claimed -= which == DAMAGE_UNCLAIMED;
+    shard->lists.occupied ^= which == DAMAGE_OCCUPIED ? 1 << (AP_SPAN_BUCKETS - 1) : 0;
+    shard->lists.has_spare ^= which == DAMAGE_SPARE;
 }
 
 void damage_forget_listed(unsigned size_class)
 {
-    struct central *central = &centrals[size_class];
-    AP_CHECK(central->occupied != 0, "there is one");
-    list_remove(central, central->buckets[ap__lowest_bit(central->occupied)]);
+    struct ap__shard *shard = ap__shard_at(0, size_class);
+    AP_CHECK(shard->lists.occupied != 0, "there is one");
+    ap__span_lists_remove(&shard->lists, ap__span_lists_first(&shard->lists));
 }

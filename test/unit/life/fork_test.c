@@ -24,7 +24,10 @@ static bool all_locks_are_mine(void)
 {
     bool mine = ap__lock_is_mine(ap__page_heap_lock()) && ap__lock_is_mine(ap__meta_lock());
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        mine &= ap__lock_is_mine(ap__central_lock(c)) && ap__lock_is_mine(ap__transfer_lock(0, c));
+        mine &= ap__lock_is_mine(ap__transfer_lock(0, c));
+        for (unsigned shard = 0; shard < ap__central_shards(c); shard++) {
+            mine &= ap__lock_is_mine(ap__central_lock(shard, c));
+        }
     }
     return mine;
 }
@@ -33,7 +36,10 @@ static bool no_lock_is_mine(void)
 {
     bool mine = ap__lock_is_mine(ap__page_heap_lock()) || ap__lock_is_mine(ap__meta_lock());
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        mine |= ap__lock_is_mine(ap__central_lock(c)) || ap__lock_is_mine(ap__transfer_lock(0, c));
+        mine |= ap__lock_is_mine(ap__transfer_lock(0, c));
+        for (unsigned shard = 0; shard < ap__central_shards(c); shard++) {
+            mine |= ap__lock_is_mine(ap__central_lock(shard, c));
+        }
     }
     return !mine;
 }

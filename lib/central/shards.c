@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shards.c: which shard a thread claims from, and how spans come to it and leave.
+ *
+ * When a class is spread: once it has SPREAD_SPANS spans for each shard, so that a begun span in each costs a sixteenth
+ * of the class at most; for good. Only blocks several of which share a page: bigger ones are not mixed, and their
+ * spans are long. A program of one thread is spread never: it would only move.
+ *
+ * Taken over is the second span of another shard, never the only one: its owner is about to claim from that, and would
+ * take it back. When there is no memory for a new one, any.
+ */
+#include "central/shards.h"
+
+#include "base/counter.h"
+#include "central/central_free_list.h"
+#include "central/slot_map.h"
+#include "meta/meta.h"
+#include "os/os.h"
+#include "os/yield.h"
+
+enum {
+    SPREAD_SPANS = 8,
+    SPREAD_SIZE_MAX = 2048, /* bytes of a block */
+};
+
+#define SHARDS_OF_RANK(rank)                                                                       \
+    {                                                                                              \
+        [0 ... AP_CLASS_COUNT - 1] = {.lock = AP_LOCK_INIT(rank) }                                 \
+    }
+static struct ap__shard shards[AP_CENTRAL_SHARDS_MAX][AP_CLASS_COUNT] = {
+    SHARDS_OF_RANK(AP__RANK_CENTRAL + 0), SHARDS_OF_RANK(AP__RANK_CENTRAL + 1),
+    SHARDS_OF_RANK(AP__RANK_CENTRAL + 2), SHARDS_OF_RANK(AP__RANK_CENTRAL + 3),
+    SHARDS_OF_RANK(AP__RANK_CENTRAL + 4), SHARDS_OF_RANK(AP__RANK_CENTRAL + 5),
+    SHARDS_OF_RANK(AP__RANK_CENTRAL + 6), SHARDS_OF_RANK(AP__RANK_CENTRAL + 7),
+};
+
+/* Set by init, constant afterwards. */
+static unsigned shard_count = 1;
+
+/* relaxed, both: who sees it late claims from the first shard, as before. */
+static _Atomic(bool) is_shared;
+static _Atomic(bool) is_spread[AP_CLASS_COUNT];
+
+void ap__shards_init(unsigned count)
+{
+    count = count != 0 ? count : ap__os_cpu_count();
+    /* The environment may be read a second time; a class that has been spread stays as it is. */
+    if (!atomic_load_explicit(&is_shared, memory_order_relaxed)) {
+        shard_count = (unsigned)ap__min(count, AP_CENTRAL_SHARDS_MAX);
+    }
+}
+
+void ap__shards_share(void)
+{
+    atomic_store_explicit(&is_shared, true, memory_order_relaxed);
+}
+
+unsigned ap__shards_of(unsigned size_class)
+{
+    return ap__size_class[size_class].size <= SPREAD_SIZE_MAX ? shard_count : 1;
+}
+
+struct ap__shard *ap__shard_at(unsigned number, unsigned size_class)
+{
+    return &shards[number][size_class];
+}
+
+static unsigned number_of(const struct ap__shard *shard)
+{
+    return (unsigned)((size_t)(shard - shards[0]) / AP_CLASS_COUNT);
+}
+
+bool ap__central_is_spread(unsigned size_class)
+{
+    return atomic_load_explicit(&is_spread[size_class], memory_order_relaxed);
+}
+
+struct ap__shard *ap__shard_mine(unsigned size_class)
+{
+    unsigned number = ap__central_is_spread(size_class) ? ap__os_current_cpu() % shard_count : 0;
+    return &shards[number][size_class];
+}
+
+AP_NOINLINE struct ap__span *ap__span_of_class_outside(unsigned size_class, const void *p)
+{
+    struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
+    bool is_of_class =
+        span != NULL && span->state == AP__SPAN_SMALL && span->size_class == size_class;
+    return is_of_class ? span : NULL;
+}
+
+/* ------------------------------------------------------------ spans come and go */
+
+static size_t bitmap_bytes(unsigned slots)
+{
+    return ap__slot_map_words(slots) * sizeof(uint64_t);
+}
+
+static void spread_locked(const struct ap__shard *shard, unsigned size_class)
+{
+    unsigned count = ap__shards_of(size_class);
+    if (count > 1 && shard->lists.members >= SPREAD_SPANS * count &&
+        atomic_load_explicit(&is_shared, memory_order_relaxed)) {
+        atomic_store_explicit(&is_spread[size_class], true, memory_order_relaxed);
+    }
+}
+
+/* Whether nothing of the span can be resident yet. */
+static bool is_clean(const struct ap__span *span)
+{
+    return !span->outside &&
+           ap__region_count_dirty(ap__region_granule_of(span->start), span->granules) == 0;
+}
+
+/* From now on the span, which is on no list, belongs to the shard. */
+static void enter_span_locked(struct ap__shard *shard, struct ap__span *span)
+{
+    unsigned slots = ap__size_class[span->size_class].slots;
+    shard->lists.members++;
+    ap__counter_add(&shard->claimed, slots - span->slots.free_slots);
+    ap__span_lists_insert(&shard->lists, span);
+    /* relaxed: read without a lock as a hint only; see ap__shard_enter(). */
+    atomic_store_explicit(&span->shard, (uint8_t)(number_of(shard) + 1), memory_order_relaxed);
+}
+
+/* The reverse, of a span that is on a list; but it goes on naming the shard: a thread that frees one of its blocks must
+ * find a lock to take at any time. */
+static void leave_span_locked(struct ap__shard *shard, struct ap__span *span)
+{
+    unsigned slots = ap__size_class[span->size_class].slots;
+    shard->lists.members--;
+    ap__counter_add(&shard->claimed, (uint64_t)0 - (slots - span->slots.free_slots));
+    ap__span_lists_remove(&shard->lists, span);
+}
+
+static bool add_span_locked(struct ap__shard *shard, unsigned size_class)
+{
+    const struct ap__size_class *info = &ap__size_class[size_class];
+    uint64_t *bitmap = ap__meta_take(bitmap_bytes(info->slots));
+    if (bitmap == NULL) {
+        return false;
+    }
+    struct ap__span *span = ap__page_heap_take(info->span_granules, AP_GRANULE, size_class);
+    if (span == NULL) {
+        ap__meta_give(bitmap, bitmap_bytes(info->slots));
+        return false;
+    }
+    span->slots.bitmap = bitmap;
+    span->slots.is_new = true;
+    span->slots.is_purged = is_clean(span);
+    span->slots.claim_epoch = ap__central_epoch();
+    ap__slot_map_fill(span, info->slots);
+    enter_span_locked(shard, span);
+    spread_locked(shard, size_class);
+    return true;
+}
+
+static void remove_span_locked(struct ap__shard *shard, struct ap__span *span)
+{
+    uint64_t *bitmap = span->slots.bitmap;
+    unsigned slots = ap__size_class[span->size_class].slots;
+    leave_span_locked(shard, span);
+    /* Nobody has a block of it. */
+    atomic_store_explicit(&span->shard, 0, memory_order_relaxed);
+    ap__page_heap_give(span);
+    ap__meta_give(bitmap, bitmap_bytes(slots));
+}
+
+void ap__shard_settle_locked(struct ap__shard *shard, struct ap__span *span)
+{
+    ap__span_lists_relist(&shard->lists, span);
+    if (span->slots.bucket != AP_SPAN_AWAY &&
+        span->slots.free_slots == ap__size_class[span->size_class].slots) {
+        remove_span_locked(shard, span);
+    }
+}
+
+/* ------------------------------------------------------------ from one shard to another */
+
+/* Takes a second shard's lock; the lower one's is taken first. */
+static void take_second_lock(struct ap__shard *held, struct ap__shard *second)
+{
+    if (second < held) {
+        ap__lock_release(&held->lock);
+        AP__YIELD_POINT();
+        ap__lock_take(&second->lock);
+        ap__lock_take(&held->lock);
+    } else {
+        ap__lock_take(&second->lock);
+    }
+}
+
+static bool take_over_from_locked(struct ap__shard *shard, struct ap__shard *other, bool the_only)
+{
+    take_second_lock(shard, other);
+    struct ap__span *span = ap__span_lists_second(&other->lists);
+    if (span == NULL && the_only) {
+        span = ap__span_lists_first(&other->lists);
+    }
+    if (span != NULL) {
+        leave_span_locked(other, span);
+        enter_span_locked(shard, span);
+    }
+    ap__lock_release(&other->lock);
+    return span != NULL;
+}
+
+/* `the_only`: also that which another shard claims from. */
+static bool take_over_locked(struct ap__shard *shard, unsigned size_class, bool the_only)
+{
+    for (unsigned number = 0; number < ap__shards_of(size_class); number++) {
+        struct ap__shard *other = ap__shard_at(number, size_class);
+        bool is_worth_a_look =
+            the_only || atomic_load_explicit(&other->lists.has_spare, memory_order_relaxed);
+        if (other != shard && is_worth_a_look && take_over_from_locked(shard, other, the_only)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool ap__shard_find_span_locked(struct ap__shard *shard, unsigned size_class)
+{
+    if (!ap__central_is_spread(size_class)) {
+        return add_span_locked(shard, size_class);
+    }
+    return take_over_locked(shard, size_class, false) || add_span_locked(shard, size_class) ||
+           take_over_locked(shard, size_class, true);
+}

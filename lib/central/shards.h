@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shards.h: the spans of each class, divided among the processors once there are many.
+ *
+ * At first a class has one shard. Threads that run at once and claim from the same spans get blocks in turn: their pages
+ * hold what belongs to both, so that a page stays as long as the longer-lived of the two, neither's blocks lie side by
+ * side, and the class' lock and the spans' records travel from processor to processor. So a class of small blocks that
+ * has many spans is spread: each processor claims from spans of its own, and takes over one of another's before it has
+ * the page heap give it a new one.
+ *
+ * Does: finds the shard and the span for a claim, and those of a block. Does not: claim or release slots.
+ * Invariants, per shard: a span with free slots is on one of its lists, or away (being purged); claimed = slots of its
+ * spans - free slots. A span belongs to the shard that its record names, and that changes only with both locks held.
+ *
+ * Idea: the processors' shares of a central list, as in the sharded transfer caches of tcmalloc and the arenas of
+ * jemalloc; that nobody's span is more than lent, from Hoard.
+ */
+#ifndef AP_CENTRAL_SHARDS_H
+#define AP_CENTRAL_SHARDS_H
+
+#include "base/size_class.h"
+#include "central/span_lists.h"
+#include "heap/page_heap.h"
+#include "os/lock.h"
+
+enum { AP_CENTRAL_SHARDS_MAX = 8 };
+_Static_assert(AP_CENTRAL_SHARDS_MAX - 1 == AP__RANK_CENTRAL_LAST - AP__RANK_CENTRAL,
+               "each shard's locks have a rank of their own");
+
+struct ap__shard {
+    struct ap__lock lock;
+    /* All below: under `lock`. */
+    struct ap__span_lists lists; /* of the spans that have free slots */
+    _Atomic(uint64_t) claimed;   /* blocks; read without the lock, too */
+} AP_CACHE_ALIGNED;
+_Static_assert(sizeof(struct ap__shard) == (size_t)2 * AP_CACHE_LINE,
+               "one pair of cache lines a shard");
+
+/* How many shards a class may get; 0: by the number of processors. Once, before the first use. */
+void ap__shards_init(unsigned count);
+
+/* Several threads allocate from now on. */
+void ap__shards_share(void);
+
+/* How many shards the class may ever get; constant once initialised. */
+unsigned ap__shards_of(unsigned size_class);
+
+struct ap__shard *ap__shard_at(unsigned number, unsigned size_class);
+
+/* The one that the calling thread is to claim from. */
+struct ap__shard *ap__shard_mine(unsigned size_class);
+
+/* A span with free slots for a shard that has none. Enters and leaves with its lock, which may be free in between, so
+ * that another thread may have used them up again. `false`: no memory, in no shard. */
+bool ap__shard_find_span_locked(struct ap__shard *shard, unsigned size_class);
+
+/* Brings a span whose number of free slots has grown onto the list where it belongs now, or out. */
+void ap__shard_settle_locked(struct ap__shard *shard, struct ap__span *span);
+
+/* For ap__span_of_class(): an address that is not in the region. */
+struct ap__span *ap__span_of_class_outside(unsigned size_class, const void *p);
+
+/* The span of the class that an address lies in, NULL if it lies in none. */
+static inline struct ap__span *ap__span_of_class(unsigned size_class, const void *p)
+{
+    size_t granule = ap__region_granule_of((uintptr_t)p);
+    if (AP_UNLIKELY(granule >= ap__region_limit_granules())) {
+        return ap__span_of_class_outside(size_class, p);
+    }
+    /* The class map knows what the record says, and is smaller. */
+    return ap__region_class_of(granule) == size_class ? ap__region_span_of(granule) : NULL;
+}
+
+/*
+ * Takes the lock of the shard that the span of an address belongs to, and gives up `held`, unless that is it (NULL:
+ * none is held). Returns which lock is held then. *span: NULL if the address lies in no span of the class; then nothing
+ * has changed. It may have become so meanwhile, but not while a block of it is claimed.
+ */
+static inline struct ap__shard *ap__shard_enter(struct ap__shard *held, unsigned size_class,
+                                                const void *p, struct ap__span **span)
+{
+    for (;;) {
+        *span = ap__span_of_class(size_class, p);
+        /* relaxed: what was read without the lock is read again with it. */
+        unsigned named =
+            *span != NULL ? atomic_load_explicit(&(*span)->shard, memory_order_relaxed) : 0;
+        if (AP_UNLIKELY(named == 0)) {
+            *span = NULL;
+            return held;
+        }
+        struct ap__shard *shard = ap__shard_at(named - 1, size_class);
+        if (shard == held) {
+            return held;
+        }
+        if (held != NULL) {
+            ap__lock_release(&held->lock);
+        }
+        ap__lock_take(&shard->lock);
+        held = shard;
+    }
+}
+
+#endif
