@@ -42,7 +42,6 @@ enum {
     STREAK_DIVISOR = 8, /* 4: as many instructions; no such bound: 1.6 % more memory */
     STREAK_COUNTED = AP_STREAK_MAX * STREAK_DIVISOR,
     VISIT_EVENTS = 128,
-    VISITS_BETWEEN_SUMS = 8, /* a sum over all classes reads what other processors write to */
     POLL_EVENTS = 16,
     FOLD_WHOLE_SIZE = 1024, /* bytes from which a visit gives back a whole list that was not used */
     IN_SIGHT_BYTES = 2048,  /* of the newest blocks, what a fold leaves to the hit path, and */
@@ -267,12 +266,10 @@ static void note_slow_event(struct ap__thread_cache *cache)
     }
     cache->slow_events = 0;
     cache->is_trimmed = false;
-    if (cache->visits++ % VISITS_BETWEEN_SUMS == 0) {
-        cache->fine_worth = ap__fine_classes_worth();
-    }
+    size_t worth = ap__fine_classes_worth();
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         if (cache->infos[c].fitting != 0) {
-            ap__fine_classes_consider(c, cache->infos[c].fitting, cache->fine_worth);
+            ap__fine_classes_consider(c, cache->infos[c].fitting, worth);
         }
         visit(cache, c);
     }

@@ -22,8 +22,6 @@ struct ap__thread_cache {
     size_t capacity_bytes; /* sum of capacity * size; owner */
     size_t granted_bytes;  /* by cache_limits; owner */
     unsigned slow_events;  /* since the last visit of all lists; owner */
-    unsigned visits;       /* of all lists; wraps; owner */
-    size_t fine_worth;     /* what a fine class had to save at one of the last visits; owner */
     bool exit_armed;       /* the thread's exit will be noticed; owner */
     bool is_trimmed;       /* since the last visit: what lists could hold and do not; owner */
     /* Its slow paths are under way. Volatile: signal handlers of the owner's read it, too. */
