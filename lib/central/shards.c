@@ -27,7 +27,7 @@ enum {
     {                                                                                              \
         [0 ... AP_CLASS_COUNT - 1] = {.lock = AP_LOCK_INIT(rank) }                                 \
     }
-static struct ap__shard shards[AP_CENTRAL_SHARDS_MAX][AP_CLASS_COUNT] = {
+struct ap__shard ap__shards[AP_CENTRAL_SHARDS_MAX][AP_CLASS_COUNT] = {
     SHARDS_OF_RANK(AP__RANK_CENTRAL + 0), SHARDS_OF_RANK(AP__RANK_CENTRAL + 1),
     SHARDS_OF_RANK(AP__RANK_CENTRAL + 2), SHARDS_OF_RANK(AP__RANK_CENTRAL + 3),
     SHARDS_OF_RANK(AP__RANK_CENTRAL + 4), SHARDS_OF_RANK(AP__RANK_CENTRAL + 5),
@@ -60,14 +60,9 @@ unsigned ap__shards_of(unsigned size_class)
     return ap__size_class[size_class].size <= SPREAD_SIZE_MAX ? shard_count : 1;
 }
 
-struct ap__shard *ap__shard_at(unsigned number, unsigned size_class)
-{
-    return &shards[number][size_class];
-}
-
 static unsigned number_of(const struct ap__shard *shard)
 {
-    return (unsigned)((size_t)(shard - shards[0]) / AP_CLASS_COUNT);
+    return (unsigned)((size_t)(shard - ap__shards[0]) / AP_CLASS_COUNT);
 }
 
 bool ap__central_is_spread(unsigned size_class)
@@ -78,7 +73,7 @@ bool ap__central_is_spread(unsigned size_class)
 struct ap__shard *ap__shard_mine(unsigned size_class)
 {
     unsigned number = ap__central_is_spread(size_class) ? ap__os_current_cpu() % shard_count : 0;
-    return &shards[number][size_class];
+    return &ap__shards[number][size_class];
 }
 
 AP_NOINLINE struct ap__span *ap__span_of_class_outside(unsigned size_class, const void *p)
@@ -155,7 +150,7 @@ static bool add_span_locked(struct ap__shard *shard, unsigned size_class)
     return true;
 }
 
-static void remove_span_locked(struct ap__shard *shard, struct ap__span *span)
+void ap__shard_remove_span_locked(struct ap__shard *shard, struct ap__span *span)
 {
     uint64_t *bitmap = span->slots.bitmap;
     unsigned slots = ap__size_class[span->size_class].slots;
@@ -164,15 +159,6 @@ static void remove_span_locked(struct ap__shard *shard, struct ap__span *span)
     atomic_store_explicit(&span->shard, 0, memory_order_relaxed);
     ap__page_heap_give(span);
     ap__meta_give(bitmap, bitmap_bytes(slots));
-}
-
-void ap__shard_settle_locked(struct ap__shard *shard, struct ap__span *span)
-{
-    ap__span_lists_relist(&shard->lists, span);
-    if (span->slots.bucket != AP_SPAN_AWAY &&
-        span->slots.free_slots == ap__size_class[span->size_class].slots) {
-        remove_span_locked(shard, span);
-    }
 }
 
 /* ------------------------------------------------------------ from one shard to another */

@@ -45,7 +45,12 @@ void ap__shards_share(void);
 /* How many shards the class may ever get; constant once initialised. */
 unsigned ap__shards_of(unsigned size_class);
 
-struct ap__shard *ap__shard_at(unsigned number, unsigned size_class);
+extern AP_HIDDEN struct ap__shard ap__shards[AP_CENTRAL_SHARDS_MAX][AP_CLASS_COUNT];
+
+static inline struct ap__shard *ap__shard_at(unsigned number, unsigned size_class)
+{
+    return &ap__shards[number][size_class];
+}
 
 /* The one that the calling thread is to claim from. */
 struct ap__shard *ap__shard_mine(unsigned size_class);
@@ -54,8 +59,18 @@ struct ap__shard *ap__shard_mine(unsigned size_class);
  * that another thread may have used them up again. `false`: no memory, in no shard. */
 bool ap__shard_find_span_locked(struct ap__shard *shard, unsigned size_class);
 
+/* For ap__shard_settle_locked(): gives a drained span to the page heap. */
+void ap__shard_remove_span_locked(struct ap__shard *shard, struct ap__span *span);
+
 /* Brings a span whose number of free slots has grown onto the list where it belongs now, or out. */
-void ap__shard_settle_locked(struct ap__shard *shard, struct ap__span *span);
+static inline void ap__shard_settle_locked(struct ap__shard *shard, struct ap__span *span)
+{
+    ap__span_lists_relist(&shard->lists, span);
+    if (AP_UNLIKELY(span->slots.free_slots == ap__size_class[span->size_class].slots) &&
+        span->slots.bucket != AP_SPAN_AWAY) {
+        ap__shard_remove_span_locked(shard, span);
+    }
+}
 
 /* For ap__span_of_class(): an address that is not in the region. */
 struct ap__span *ap__span_of_class_outside(unsigned size_class, const void *p);

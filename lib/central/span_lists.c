@@ -45,11 +45,17 @@ struct ap__span *ap__span_lists_second(const struct ap__span_lists *lists)
     return others != 0 ? lists->buckets[ap__lowest_bit(others)] : NULL;
 }
 
-static void note_spare(struct ap__span_lists *lists)
+/* After each change: whether there are two lists, or one with two spans. */
+static inline void note_spare(struct ap__span_lists *lists)
 {
+    unsigned occupied = lists->occupied;
+    bool has_spare = (occupied & (occupied - 1)) != 0;
+    if (!has_spare && occupied != 0) {
+        const struct ap__span *first = lists->buckets[ap__lowest_bit(occupied)];
+        has_spare = first->link.next != first;
+    }
     /* relaxed: a hint. */
-    atomic_store_explicit(&lists->has_spare, ap__span_lists_second(lists) != NULL,
-                          memory_order_relaxed);
+    atomic_store_explicit(&lists->has_spare, has_spare, memory_order_relaxed);
 }
 
 void ap__span_lists_insert(struct ap__span_lists *lists, struct ap__span *span)
