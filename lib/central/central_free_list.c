@@ -72,8 +72,9 @@ static void note_claim(struct ap__span *span)
 }
 
 /*
- * A fault a page is most of what a growing heap pays. A class that has many spans will fill this one
- * too: one call brings all of its pages.
+ * A fault a page is most of what a growing heap pays. A class that has many spans will fill this one too: one call brings
+ * the pages of a granule when the first block of it is handed out. Not those of a whole span, which may have
+ * sixteen: it may be long until the last is reached.
  */
 static bool is_worth_populating(const struct ap__shard *shard, const struct ap__span *span)
 {
@@ -93,6 +94,27 @@ static void become_unpurged_locked(struct ap__shard *shard, struct ap__span *spa
     }
 }
 
+/* Memory that is about to be used for the first time, and is to be populated. */
+struct fresh_memory {
+    uintptr_t start;
+    size_t bytes; /* 0: none */
+};
+
+/* The blocks of a span up to `end` have been claimed. */
+static void note_fresh_locked(struct ap__shard *shard, struct ap__span *span, uintptr_t end,
+                              struct fresh_memory *fresh)
+{
+    size_t from = span->slots.fresh;
+    size_t to = (end - span->start + AP_GRANULE - 1) / AP_GRANULE;
+    if (from == 0 && !is_worth_populating(shard, span)) {
+        to = span->granules;
+    } else if (to > from) {
+        become_unpurged_locked(shard, span);
+        *fresh = (struct fresh_memory){span->start + from * AP_GRANULE, (to - from) * AP_GRANULE};
+    }
+    span->slots.fresh = (uint8_t)ap__max(from, to);
+}
+
 /* Puts the span where it belongs after a claim. */
 static void note_claimed_locked(struct ap__shard *shard, struct ap__span *span, unsigned count)
 {
@@ -103,7 +125,7 @@ static void note_claimed_locked(struct ap__shard *shard, struct ap__span *span, 
 
 unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
 {
-    struct ap__span *fresh = NULL;
+    struct fresh_memory fresh = {0, 0};
     void **end = blocks + count;
     struct ap__shard *shard = ap__shard_mine(size_class);
     const struct ap__size_class *info = &ap__size_class[size_class];
@@ -117,21 +139,17 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
             }
             continue;
         }
-        if (span->slots.is_new) {
-            span->slots.is_new = false;
-            if (is_worth_populating(shard, span)) {
-                become_unpurged_locked(shard, span);
-                fresh = span;
-            }
-        }
         unsigned claimed = ap__slot_map_claim(span, info->size, end - got, count - got);
-        note_claimed_locked(shard, span, claimed);
         got += claimed;
+        if (AP_UNLIKELY(span->slots.fresh < info->span_granules)) {
+            note_fresh_locked(shard, span, (uintptr_t) * (end - got) + info->size, &fresh);
+        }
+        note_claimed_locked(shard, span, claimed);
     }
     ap__lock_release(&shard->lock);
-    /* Without the lock; some of its blocks are ours, so the span stays. */
-    if (fresh != NULL) {
-        (void)ap__os_populate((void *)fresh->start, ap__span_bytes(fresh));
+    /* Without the lock; some of the blocks there are ours, so the span stays. */
+    if (fresh.bytes != 0) {
+        (void)ap__os_populate((void *)fresh.start, fresh.bytes);
     }
     if (AP_UNLIKELY(got < count)) {
         memmove(blocks, end - got, got * sizeof *blocks);

@@ -141,7 +141,7 @@ static bool add_span_locked(struct ap__shard *shard, unsigned size_class)
         return false;
     }
     span->slots.bitmap = bitmap;
-    span->slots.is_new = true;
+    span->slots.fresh = 0;
     span->slots.is_purged = is_clean(span);
     span->slots.claim_epoch = ap__central_epoch();
     ap__slot_map_fill(span, info->slots);

@@ -58,7 +58,7 @@ struct ap__span {
             uint16_t bucket_least; /* free slots with which it stays on the list that it is on */
             uint16_t bucket_most;
             uint8_t bucket;      /* which of central's lists it is on */
-            bool is_new;         /* no block of it has been handed out yet */
+            uint8_t fresh;       /* granules before this one have been handed out from, or need no populating */
             bool is_purged;      /* no block has come back since its free pages were given back */
             uint8_t claim_epoch; /* when a block of it was last handed out */
         } slots;

@@ -12,14 +12,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "heap/page_heap.h"
+#include "os/os.h"
 #include "support/child.h"
 #include "support/heap_check.h"
 #include "support/os_faults.h"
 
-enum { CLASS_64 = 4, SLOTS_64 = 1024, CLASS_LARGEST = AP_CLASS_COUNT - 1 };
+enum {
+    CLASS_64 = 4,
+    SLOTS_64 = 1024,
+    CLASS_40K = 74,
+    CLASS_LARGEST = AP_CLASS_COUNT - 1,
+    PAGE = 4096,
+    SPAN_GRANULES_MAX = 16,
+    POPULATED_FROM = 8 /* spans of the class */
+};
 
 static void init(void)
 {
@@ -177,6 +187,81 @@ Test(central_free_list, a_purge_takes_the_free_pages_between_live_blocks)
              1); /* one more page is free now: the run around it goes again */
     cr_assert_geq(purge(CLASS_64), 5 * 4096);
     heap_check();
+}
+
+/* Of the `granules` from `start` on, how many pages are resident. */
+static size_t resident_pages(const void *start, size_t granules)
+{
+    unsigned char states[SPAN_GRANULES_MAX * AP_GRANULE / PAGE];
+    size_t count = 0;
+    cr_assert_eq(mincore((void *)start, granules * AP_GRANULE, states), 0);
+    for (size_t i = 0; i < granules * AP_GRANULE / PAGE; i++) {
+        count += states[i] & 1;
+    }
+    return count;
+}
+
+/* Takes blocks until there is one of a new span. Returns the resident pages of that span. */
+static size_t resident_of_next_span(unsigned size_class, void **block)
+{
+    size_t spans = stats(size_class).spans;
+    do {
+        cr_assert_eq(ap__central_take(size_class, block, 1), 1);
+    } while (stats(size_class).spans == spans);
+    return resident_pages(*block, ap__size_class[size_class].span_granules);
+}
+
+Test(central_free_list, the_eighth_span_of_a_class_is_populated_a_granule_at_a_time)
+{
+    enum { PAGES_A_GRANULE = AP_GRANULE / PAGE };
+    void *block;
+    init();
+    ap__central_init(true, 1);
+    void *probe = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!ap__os_populate(probe, PAGE)) {
+        cr_skip_test("the kernel does not populate");
+    }
+    cr_assert_eq(ap__size_class[CLASS_40K].size, 40 << 10);
+    size_t granules = ap__size_class[CLASS_40K].span_granules;
+    cr_assert_gt(granules, 2);
+    for (unsigned i = 0; i < POPULATED_FROM - 1; i++) {
+        cr_assert_eq(resident_of_next_span(CLASS_40K, &block), 0, "span %u", i);
+    }
+    cr_assert_eq(resident_of_next_span(CLASS_40K, &block), PAGES_A_GRANULE);
+    void *second;
+    cr_assert_eq(ap__central_take(CLASS_40K, &second, 1), 1);
+    cr_assert_eq((char *)second - (char *)block, 40 << 10, "it reaches into the second granule");
+    cr_assert_eq(resident_pages(block, granules), 2 * PAGES_A_GRANULE);
+    heap_check();
+}
+
+Test(central_free_list, what_was_in_use_before_is_not_populated)
+{
+    void *block;
+    init();
+    ap__central_init(true, 1);
+    for (unsigned i = 0; i < POPULATED_FROM; i++) {
+        (void)resident_of_next_span(CLASS_40K, &block);
+    }
+    struct ap__span *dirty =
+        ap__page_heap_take(ap__size_class[CLASS_40K].span_granules, AP_GRANULE, 0);
+    cr_assert_not_null(dirty);
+    void *start = (void *)dirty->start;
+    ap__region_set_clean(ap__region_granule_of(dirty->start), dirty->granules, false);
+    ap__page_heap_give(dirty);
+    cr_assert_eq(resident_of_next_span(CLASS_40K, &block), 0);
+    cr_assert_eq(block, start);
+    heap_check();
+}
+
+Test(central_free_list, nothing_is_populated_where_that_is_not_wanted)
+{
+    void *block;
+    init();
+    ap__central_init(false, 1);
+    for (unsigned i = 0; i < 2 * POPULATED_FROM; i++) {
+        cr_assert_eq(resident_of_next_span(CLASS_40K, &block), 0);
+    }
 }
 
 Test(central_free_list, a_batch_is_partial_when_memory_runs_out)
