@@ -176,19 +176,22 @@ static void take_second_lock(struct ap__shard *held, struct ap__shard *second)
     }
 }
 
+/* `true`: the shard has a span now; also because blocks of its own have come back, while its lock was free. */
 static bool take_over_from_locked(struct ap__shard *shard, struct ap__shard *other, bool the_only)
 {
     take_second_lock(shard, other);
-    struct ap__span *span = ap__span_lists_second(&other->lists);
-    if (span == NULL && the_only) {
-        span = ap__span_lists_first(&other->lists);
-    }
-    if (span != NULL) {
-        leave_span_locked(other, span);
-        enter_span_locked(shard, span);
+    if (shard->lists.occupied == 0) {
+        struct ap__span *span = ap__span_lists_second(&other->lists);
+        if (span == NULL && the_only) {
+            span = ap__span_lists_first(&other->lists);
+        }
+        if (span != NULL) {
+            leave_span_locked(other, span);
+            enter_span_locked(shard, span);
+        }
     }
     ap__lock_release(&other->lock);
-    return span != NULL;
+    return shard->lists.occupied != 0;
 }
 
 /* `the_only`: also that which another shard claims from. */

@@ -9,6 +9,7 @@
 #include "central/shards.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,7 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/counter.h"
 #include "central/central_free_list.h"
+#include "central/slot_map.h"
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
 #include "os/os.h"
@@ -361,6 +364,41 @@ Test(shards, lines_are_claimed_from_the_own_shard_only)
     heap_check();
 }
 
+static void *claim_one(void *unused)
+{
+    (void)unused;
+    return take_one();
+}
+
+/* Until a thread has given up the lock of the second shard for that of the first, which this thread has. */
+static void wait_until_it_waits(uint64_t taken_before)
+{
+    const struct ap__lock *lock = &shard_at(1)->lock;
+    while (atomic_load(&lock->taken) == taken_before || atomic_load(&lock->owner) != 0) {
+        (void)sched_yield();
+    }
+}
+
+Test(shards, no_span_is_added_where_a_block_has_come_back_meanwhile)
+{
+    static void *blocks[BLOCKS + MORE * SLOTS];
+    pthread_t thread;
+    void *claimed;
+    spread_to_both(blocks);
+    uint64_t taken_before = atomic_load(&shard_at(1)->lock.taken);
+    ap__lock_take(&shard_at(0)->lock);
+    atomic_store(&shard_at(0)->lists.has_spare, true); /* as if another had just taken that over */
+    cr_assert_eq(pthread_create(&thread, NULL, claim_one, NULL), 0);
+    wait_until_it_waits(taken_before);
+    give(blocks + BLOCKS, 1);
+    atomic_store(&shard_at(0)->lists.has_spare, false);
+    ap__lock_release(&shard_at(0)->lock);
+    cr_assert_eq(pthread_join(thread, &claimed), 0);
+    cr_assert_eq(claimed, blocks[BLOCKS]);
+    cr_assert_eq(stats(CLASS).spans, SPANS + MORE);
+    heap_check();
+}
+
 /* ------------------------------------------------------------ without memory */
 
 /* As a claim on a processor of the shard, which is then to be found there. */
@@ -374,15 +412,31 @@ static bool find_span(unsigned number)
     return found;
 }
 
+/* Claims all free slots of a shard's only span, wherever this thread runs. Returns how many. */
+static unsigned use_up(unsigned number, void **blocks)
+{
+    struct ap__shard *shard = shard_at(number);
+    ap__lock_take(&shard->lock);
+    struct ap__span *span = ap__span_lists_first(&shard->lists);
+    unsigned claimed = ap__slot_map_claim(span, SIZE, blocks + SLOTS, SLOTS);
+    ap__counter_add(&shard->claimed, claimed);
+    ap__span_lists_relist(&shard->lists, span);
+    ap__lock_release(&shard->lock);
+    return claimed;
+}
+
 /* Of two spans that are in one shard, the second goes to the other, and then the first. */
 static void expect_moves(void *const *blocks, unsigned from, unsigned to)
 {
+    void *used[SLOTS];
     cr_assert(named_by(blocks[0]) == from && named_by(blocks[1]) == from);
     cr_assert(find_span(to));
     cr_assert_eq(named_by(blocks[0]), from);
     cr_assert_eq(named_by(blocks[1]), to);
+    unsigned count = use_up(to, used);
     cr_assert(find_span(to));
     cr_assert_eq(named_by(blocks[0]), to);
+    give(used + SLOTS - count, count);
     for (unsigned number = 0; number < AP_CENTRAL_SHARDS_MAX; number++) {
         const struct ap__shard *shard = shard_at(number);
         unsigned others = number == 0 ? BLOCKS_MAX / SLOTS - 2 : 0;
