@@ -45,7 +45,7 @@ void ap__central_share(void)
 
 unsigned ap__central_shards(unsigned size_class)
 {
-    return ap__shards_of(size_class);
+    return ap__shards_in_use(size_class);
 }
 
 struct ap__lock *ap__central_lock(unsigned shard, unsigned size_class)
@@ -55,15 +55,14 @@ struct ap__lock *ap__central_lock(unsigned shard, unsigned size_class)
 
 size_t ap__central_claimed(unsigned size_class)
 {
-    /* A class that is not spread has one shard: others' lines are not touched. */
-    unsigned count = ap__central_is_spread(size_class) ? ap__shards_of(size_class) : 1;
+    unsigned count = ap__shards_in_use(size_class);
     size_t claimed = 0;
+    /* Blocks of a span that is taken over meanwhile are seen twice, or not at all. */
     for (unsigned shard = 0; shard < count; shard++) {
         claimed +=
             atomic_load_explicit(&ap__shard_at(shard, size_class)->claimed, memory_order_relaxed);
     }
-    /* Blocks that change their shard meanwhile may have been seen in neither of two, or less than that. */
-    return claimed <= SIZE_MAX / 2 ? claimed : 0;
+    return claimed;
 }
 
 static void note_claim(struct ap__span *span)
@@ -78,7 +77,9 @@ static void note_claim(struct ap__span *span)
  */
 static bool is_worth_populating(const struct ap__shard *shard, const struct ap__span *span)
 {
-    return populates && shard->lists.members >= POPULATE_SPANS_MIN && span->slots.is_purged &&
+    return populates && span->slots.is_purged &&
+           (shard->lists.members >= POPULATE_SPANS_MIN ||
+            ap__central_is_spread(span->size_class)) &&
            !ap__huge_pages_expected(span->start);
 }
 
@@ -191,7 +192,9 @@ enum given { GIVEN, WAS_NO_SLOT, WAS_FREE };
 AP_COLD static enum ap__misuse_cause why_no_slot(unsigned size_class, const void *p)
 {
     const struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
-    bool inside = span != NULL && span->state == AP__SPAN_SMALL && span->size_class == size_class;
+    unsigned slot;
+    bool inside = span != NULL && span->state == AP__SPAN_SMALL && span->size_class == size_class &&
+                  !find_slot(span, &ap__size_class[size_class], p, &slot);
     return inside ? AP__MISUSE_INTERIOR : AP__MISUSE_NOT_LIVE;
 }
 
@@ -405,7 +408,7 @@ bool ap__central_is_free(unsigned size_class, const void *p)
 void ap__central_stats(unsigned size_class, struct ap__central_stats *stats)
 {
     *stats = (struct ap__central_stats){0};
-    for (unsigned number = 0; number < ap__shards_of(size_class); number++) {
+    for (unsigned number = 0; number < ap__shards_in_use(size_class); number++) {
         struct ap__shard *shard = ap__shard_at(number, size_class);
         ap__lock_take(&shard->lock);
         stats->spans += shard->lists.members;

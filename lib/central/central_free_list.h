@@ -76,9 +76,10 @@ size_t ap__central_claimed(unsigned size_class);
 
 void ap__central_stats(unsigned size_class, struct ap__central_stats *stats);
 
-/* How many shards the class has locks for, used or not; constant once initialised. */
+/* How many shards the class has. It does not change while the lock of the first one is held, but by who holds it. */
 unsigned ap__central_shards(unsigned size_class);
 
-struct ap__lock *ap__central_lock(unsigned shard, unsigned size_class); /* for fork only */
+/* For fork and statistics only. */
+struct ap__lock *ap__central_lock(unsigned shard, unsigned size_class);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * own_lines.h: slots whose cache lines hold no other thread's blocks.
  *
- * Pure functions over a span's bitmap; the caller holds the class' lock. Threads that write to blocks on
+ * Pure functions over a span's bitmap; the caller holds the lock of the span's shard. Threads that write to blocks on
  * one line slow each other down, and the lowest free slot may lie beside another thread's block.
  */
 #ifndef AP_CENTRAL_OWN_LINES_H

@@ -4,7 +4,10 @@
  *
  * When a class is spread: once it has SPREAD_SPANS spans for each shard, so that a begun span in each costs a sixteenth
  * of the class at most; for good. Only blocks several of which share a page: bigger ones are not mixed, and their
- * spans are long. A program of one thread is spread never: it would only move.
+ * spans are long. Where there has never been a second thread nothing is spread: the one would only move.
+ *
+ * A processor's shard is its number, modulo how many there are: where a process may only run on processors of like
+ * numbers, all claim from one.
  *
  * Taken over is the second span of another shard, never the only one: its owner is about to claim from that, and would
  * take it back. When there is no memory for a new one, any.
@@ -70,6 +73,11 @@ bool ap__central_is_spread(unsigned size_class)
     return atomic_load_explicit(&is_spread[size_class], memory_order_relaxed);
 }
 
+unsigned ap__shards_in_use(unsigned size_class)
+{
+    return ap__central_is_spread(size_class) ? shard_count : 1;
+}
+
 struct ap__shard *ap__shard_mine(unsigned size_class)
 {
     unsigned number = ap__central_is_spread(size_class) ? ap__os_current_cpu() % shard_count : 0;
@@ -94,7 +102,8 @@ static size_t bitmap_bytes(unsigned slots)
 static void spread_locked(const struct ap__shard *shard, unsigned size_class)
 {
     unsigned count = ap__shards_of(size_class);
-    if (count > 1 && shard->lists.members >= SPREAD_SPANS * count &&
+    /* In the fork window, where a thread passes through its own locks, the locks that it has stay all there are. */
+    if (count > 1 && shard->lists.members >= SPREAD_SPANS * count && shard->lock.recursion == 0 &&
         atomic_load_explicit(&is_shared, memory_order_relaxed)) {
         atomic_store_explicit(&is_spread[size_class], true, memory_order_relaxed);
     }
@@ -115,7 +124,8 @@ static void enter_span_locked(struct ap__shard *shard, struct ap__span *span)
     ap__counter_add(&shard->claimed, slots - span->slots.free_slots);
     ap__span_lists_insert(&shard->lists, span);
     /* relaxed: read without a lock as a hint only; see ap__shard_enter(). */
-    atomic_store_explicit(&span->shard, (uint8_t)(number_of(shard) + 1), memory_order_relaxed);
+    atomic_store_explicit(&span->shard, ap__shard_name(number_of(shard), span->size_class),
+                          memory_order_relaxed);
 }
 
 /* The reverse, of a span that is on a list; but it goes on naming the shard: a thread that frees one of its blocks must
@@ -197,7 +207,7 @@ static bool take_over_from_locked(struct ap__shard *shard, struct ap__shard *oth
 /* `the_only`: also that which another shard claims from. */
 static bool take_over_locked(struct ap__shard *shard, unsigned size_class, bool the_only)
 {
-    for (unsigned number = 0; number < ap__shards_of(size_class); number++) {
+    for (unsigned number = 0; number < ap__shards_in_use(size_class); number++) {
         struct ap__shard *other = ap__shard_at(number, size_class);
         bool is_worth_a_look =
             the_only || atomic_load_explicit(&other->lists.has_spare, memory_order_relaxed);

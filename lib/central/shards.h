@@ -10,7 +10,8 @@
  *
  * Does: finds the shard and the span for a claim, and those of a block. Does not: claim or release slots.
  * Invariants, per shard: a span with free slots is on one of its lists, or away (being purged); claimed = slots of its
- * spans - free slots. A span belongs to the shard that its record names, and that changes only with both locks held.
+ * spans - free slots. A span belongs to the shard that its record names. The name changes only with the locks held of
+ * the shards that it names before and after: who reads the name of a shard whose lock it has can rely on it.
  *
  * Idea: the processors' shares of a central list, as in the sharded transfer caches of tcmalloc and the arenas of
  * jemalloc; that nobody's span is more than lent, from Hoard.
@@ -36,14 +37,18 @@ struct ap__shard {
 _Static_assert(sizeof(struct ap__shard) == (size_t)2 * AP_CACHE_LINE,
                "one pair of cache lines a shard");
 
-/* How many shards a class may get; 0: by the number of processors. Once, before the first use. */
+/* How many shards a class may get; 0: by the number of processors. Before the first use, and again when the environment
+ * is read late: then it is without effect if there have been several threads. */
 void ap__shards_init(unsigned count);
 
 /* Several threads allocate from now on. */
 void ap__shards_share(void);
 
-/* How many shards the class may ever get; constant once initialised. */
+/* How many shards the class may ever get. */
 unsigned ap__shards_of(unsigned size_class);
+
+/* How many it has: what others would be is not touched. May be late for who does not have the first one's lock. */
+unsigned ap__shards_in_use(unsigned size_class);
 
 extern AP_HIDDEN struct ap__shard ap__shards[AP_CENTRAL_SHARDS_MAX][AP_CLASS_COUNT];
 
@@ -52,11 +57,25 @@ static inline struct ap__shard *ap__shard_at(unsigned number, unsigned size_clas
     return &ap__shards[number][size_class];
 }
 
+/* What the record of a span says that belongs to a shard: never 0. */
+static inline uint16_t ap__shard_name(unsigned number, unsigned size_class)
+{
+    return (uint16_t)((number + 1) << 8 | size_class);
+}
+_Static_assert(AP_CLASS_COUNT <= 256 && AP_CENTRAL_SHARDS_MAX < 255, "a byte each");
+
+/* The shard of the class that a record names, NULL: none of it. */
+static inline struct ap__shard *ap__shard_named(unsigned name, unsigned size_class)
+{
+    return name != 0 && (uint8_t)name == size_class ? ap__shard_at((name >> 8) - 1, size_class)
+                                                    : NULL;
+}
+
 /* The one that the calling thread is to claim from. */
 struct ap__shard *ap__shard_mine(unsigned size_class);
 
-/* A span with free slots for a shard that has none. Enters and leaves with its lock, which may be free in between, so
- * that another thread may have used them up again. `false`: no memory, in no shard. */
+/* A span with free slots for a shard that has none. Enters and leaves with its lock, which may be free in between.
+ * `false`: no memory, and no free slot in any shard. */
 bool ap__shard_find_span_locked(struct ap__shard *shard, unsigned size_class);
 
 /* For ap__shard_settle_locked(): gives a drained span to the page heap. */
@@ -88,8 +107,8 @@ static inline struct ap__span *ap__span_of_class(unsigned size_class, const void
 
 /*
  * Takes the lock of the shard that the span of an address belongs to, and gives up `held`, unless that is it (NULL:
- * none is held). Returns which lock is held then. *span: NULL if the address lies in no span of the class; then nothing
- * has changed. It may have become so meanwhile, but not while a block of it is claimed.
+ * none is held). Returns which lock is held then. *span: NULL if the address lies in no span of the class, at some moment
+ * at least: which is not so while a block there is claimed.
  */
 static inline struct ap__shard *ap__shard_enter(struct ap__shard *held, unsigned size_class,
                                                 const void *p, struct ap__span **span)
@@ -97,13 +116,13 @@ static inline struct ap__shard *ap__shard_enter(struct ap__shard *held, unsigned
     for (;;) {
         *span = ap__span_of_class(size_class, p);
         /* relaxed: what was read without the lock is read again with it. */
-        unsigned named =
+        unsigned name =
             *span != NULL ? atomic_load_explicit(&(*span)->shard, memory_order_relaxed) : 0;
-        if (AP_UNLIKELY(named == 0)) {
+        struct ap__shard *shard = ap__shard_named(name, size_class);
+        if (AP_UNLIKELY(shard == NULL)) {
             *span = NULL;
             return held;
         }
-        struct ap__shard *shard = ap__shard_at(named - 1, size_class);
         if (shard == held) {
             return held;
         }

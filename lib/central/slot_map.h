@@ -2,7 +2,7 @@
 /*
  * slot_map.h: one span's occupancy bitmap: a set bit is a free slot.
  *
- * Pure functions over the bitmap of a span of small blocks; the caller holds the class' lock.
+ * Pure functions over the bitmap of a span of small blocks; the caller holds the lock of the span's shard.
  * Invariant: no bit is set in words before first_word; free_slots is the number of set bits.
  */
 #ifndef AP_CENTRAL_SLOT_MAP_H

@@ -2,7 +2,7 @@
 /*
  * span_pages.h: the whole free pages inside a partly used span.
  *
- * Pure functions over a span's bitmap; the caller holds the class' lock. A page is free if no block that
+ * Pure functions over a span's bitmap; the caller holds the lock of the span's shard. A page is free if no block that
  * is not free has a byte in it; what lies behind the last block belongs to no block.
  */
 #ifndef AP_CENTRAL_SPAN_PAGES_H

@@ -40,9 +40,9 @@ struct ap__span {
     uint8_t size_class; /* SMALL only */
     bool outside;       /* not in the region: a mapping of its own */
     bool moved; /* its pages came by mremap: its mapping does not merge with the neighbours' */
-    /* SMALL: which shard of the class it belongs to, and whose lock guards it, from 1; 0: none yet, or no more. Kept by
-     * central; read by anyone who frees a block. */
-    _Atomic(uint8_t) shard;
+    /* SMALL: the class and its shard whose lock guards the span, as ap__shard_name() has it; 0: none yet, or no more.
+     * Kept by central; read by anyone who frees a block. */
+    _Atomic(uint16_t) shard;
     struct ap__span_link link; /* FREE: dirty list; SMALL: central's list; UNUSED: next record */
     union {
         struct { /* FREE */
@@ -58,7 +58,7 @@ struct ap__span {
             uint16_t bucket_least; /* free slots with which it stays on the list that it is on */
             uint16_t bucket_most;
             uint8_t bucket;      /* which of central's lists it is on */
-            uint8_t fresh;       /* granules before this one have been handed out from, or need no populating */
+            uint8_t fresh;       /* granules before this one need no populating any more */
             bool is_purged;      /* no block has come back since its free pages were given back */
             uint8_t claim_epoch; /* when a block of it was last handed out */
         } slots;

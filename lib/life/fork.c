@@ -138,6 +138,14 @@ static void for_each_lock(lock_function *function)
     }
 }
 
+/* What the first use of the library in the fork window has made is not ours. */
+static void release_mine(struct ap__lock *lock)
+{
+    if (ap__lock_is_mine(lock)) {
+        ap__lock_release(lock);
+    }
+}
+
 static void take_streams(void)
 {
     took_streams = _IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL;
@@ -184,7 +192,7 @@ static void after_fork_in_parent(void)
 {
     if (forks_under_way == 1) {
         if (took_locks) {
-            for_each_lock(ap__lock_release);
+            for_each_lock(release_mine);
         }
         ap__lock_fork_window_close();
         release_streams();

@@ -174,7 +174,7 @@ static void make_places(void)
 {
     for (unsigned i = 0; i < CLASSES; i++) {
         unsigned c = ap__class_of_size(sizes[i]);
-        place_counts[i] = (size_t)SPANS_PER_SHARD * ap__central_shards(c) * ap__size_class[c].slots;
+        place_counts[i] = (size_t)SPANS_PER_SHARD * ap__shards_of(c) * ap__size_class[c].slots;
         STRESS_CHECK(place_counts[i] <= PLACES_MAX);
         for (size_t n = 0; n < place_counts[i]; n++) {
             (void)pthread_mutex_init(&places[i][n].mutex, NULL);
@@ -207,7 +207,7 @@ static void free_places(void)
 static void spread(unsigned i)
 {
     unsigned c = ap__class_of_size(sizes[i]);
-    unsigned shards = ap__central_shards(c);
+    unsigned shards = ap__shards_of(c);
     void **last = NULL;
     for (unsigned left = SPREAD_SPANS * shards * ap__size_class[c].slots; left != 0; left--) {
         void **block = ap_malloc(sizes[i]);

@@ -403,14 +403,16 @@ static void check_bitmap(const struct ap__span *span, const struct ap__size_clas
 static void check_small_span(const struct ap__span *span)
 {
     const struct ap__size_class *info = &ap__size_class[span->size_class];
-    unsigned named = atomic_load(&span->shard);
+    unsigned name = atomic_load(&span->shard);
+    unsigned number = (name >> 8) - 1;
     check_span(span->granules == info->span_granules, "a small span's length is wrong", span);
-    if (!check(named >= 1 && named <= ap__central_shards(span->size_class),
+    if (!check(ap__shard_named(name, span->size_class) != NULL &&
+                   number < ap__central_shards(span->size_class),
                "a small span names no shard of its class", span, span->index) ||
         !check(span->slots.bitmap != NULL, "a small span has no bitmap", span, span->index)) {
         return;
     }
-    struct class_sums *class_sum = &class_sums[named - 1][span->size_class];
+    struct class_sums *class_sum = &class_sums[number][span->size_class];
     check_bitmap(span, info);
     bool is_away = span->slots.bucket == AP_SPAN_AWAY;
     unsigned bucket = span->slots.free_slots == 0
@@ -440,7 +442,7 @@ static size_t check_bucket(unsigned number, unsigned size_class, unsigned bucket
         check_span(count <= records, "a bucket's list has no end", span);
         check_span(span->state == AP__SPAN_SMALL && span->size_class == size_class,
                    "a span on a bucket's list is not of the class", span);
-        check_span(atomic_load(&span->shard) == number + 1,
+        check_span(atomic_load(&span->shard) == ap__shard_name(number, size_class),
                    "a span on a shard's list names another", span);
         check_span(span->slots.bucket == bucket, "a span is on another list than it says", span);
         check_span(span->link.next->link.previous == span, "a bucket's links differ", span);

@@ -63,7 +63,7 @@ static struct ap__span *span_of(const void *p)
 /* Which shard the span of a block names. */
 static unsigned named_by(const void *p)
 {
-    return atomic_load(&span_of(p)->shard) - 1u;
+    return (atomic_load(&span_of(p)->shard) >> 8) - 1u;
 }
 
 static struct ap__shard *shard_at(unsigned number)
@@ -225,7 +225,7 @@ Test(shards, blocks_of_more_than_2_kib_have_one)
     ap__shards_share();
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         cr_assert_eq(ap__shards_of(c), ap__size_class[c].size <= SIZE ? 2 : 1);
-        cr_assert_eq(ap__central_shards(c), ap__shards_of(c));
+        cr_assert_eq(ap__central_shards(c), 1, "none is spread");
     }
     unsigned next = CLASS + 1;
     unsigned count = 3 * SPANS * ap__size_class[next].slots;
@@ -290,9 +290,9 @@ static void expect_second_taken_over(unsigned to, unsigned from)
     cr_assert_null(ap__span_lists_first(&shard_at(to)->lists));
     for (unsigned i = 0; i < free_slots; i++) {
         cr_assert_eq(span_of(take_one()), second);
-        cr_assert_eq(atomic_load(&second->shard), to + 1);
+        cr_assert_eq(atomic_load(&second->shard), ap__shard_name(to, CLASS));
     }
-    cr_assert_eq(atomic_load(&first->shard), from + 1);
+    cr_assert_eq(atomic_load(&first->shard), ap__shard_name(from, CLASS));
     cr_assert_eq(stats(CLASS).spans, spans);
     cr_assert_eq(stats(CLASS).claimed, claimed + free_slots);
     cr_assert_eq(shard_at(to)->lists.members, members + 1);
@@ -309,7 +309,7 @@ static void *expect_only_one_left(unsigned to, unsigned from)
     cr_assert_neq(span_of(block), first);
     cr_assert_eq(stats(CLASS).spans, spans + 1);
     cr_assert_eq(named_by(block), to);
-    cr_assert_eq(atomic_load(&first->shard), from + 1);
+    cr_assert_eq(atomic_load(&first->shard), ap__shard_name(from, CLASS));
     heap_check();
     return block;
 }
@@ -594,7 +594,7 @@ Test(shards, drained_spans_of_any_go_back_to_the_page_heap_and_name_none)
         for (unsigned i = 0; i < 2; i++) {
             struct ap__span *span = span_of(blocks[ours[i]]);
             give(blocks + ours[i], SLOTS - 1);
-            cr_assert_eq(atomic_load(&span->shard), i + 1);
+            cr_assert_eq(atomic_load(&span->shard), ap__shard_name(i, CLASS));
             give(blocks + ours[i] + SLOTS - 1, 1);
             cr_assert_eq(atomic_load(&span->shard), 0);
             cr_assert_neq(span->state, AP__SPAN_SMALL);
@@ -672,6 +672,26 @@ Test(shards, misuse_is_told_apart_in_each)
     expect_report(gone, "double free, or a pointer that was never allocated", before);
     expect_report(other, "double free, or a pointer that was never allocated", before);
     expect_report_of((struct misuse){{before[0], before[1], before[0]}, 3}, "double free");
+    heap_check();
+}
+
+/* As a span is seen whose block was freed twice: its record has just become that of another class' span, or of none. */
+Test(shards, a_record_of_another_class_is_no_span_of_this_one)
+{
+    static void *blocks[BLOCKS + MORE * SLOTS];
+    spread_to_both(blocks);
+    void *before[] = {blocks[9 * SLOTS], blocks[BLOCKS], blocks[BLOCKS + 2], blocks[9 * SLOTS + 7]};
+    void *p = blocks[2 * SLOTS];
+    const uint16_t names[] = {0, ap__shard_name(0, CLASS - 1), ap__shard_name(1, CLASS + 1),
+                              ap__shard_name(AP_CENTRAL_SHARDS_MAX - 1, AP_CLASS_COUNT - 1)};
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        atomic_store(&span_of(p)->shard, names[i]);
+        cr_assert(!ap__central_is_free(CLASS, p));
+        expect_report(p, "double free, or a pointer that was never allocated", before);
+    }
+    atomic_store(&span_of(p)->shard, ap__shard_name(0, CLASS));
+    give(&p, 1);
+    cr_assert(ap__central_is_free(CLASS, p));
     heap_check();
 }
 

@@ -362,12 +362,17 @@ static void no_shard(void)
 
 static void other_shard(void)
 {
-    atomic_store(&span_of(small_live)->shard, 2);
+    atomic_store(&span_of(small_live)->shard, ap__shard_name(1, small_class));
+}
+
+static void shard_of_other_class(void)
+{
+    atomic_store(&span_of(small_live)->shard, ap__shard_name(0, middling_class));
 }
 
 static void shard_of_none(void)
 {
-    atomic_store(&free_short->shard, 1);
+    atomic_store(&free_short->shard, ap__shard_name(0, 1));
 }
 
 static void not_entered(void)
@@ -619,7 +624,8 @@ static const struct damage {
     {class_occupied, "the bit of a bucket"},
     {class_spare, "spare span is not what it says"},
     {no_shard, "names no shard of its class"},
-    {other_shard, "names another"},
+    {other_shard, "names no shard of its class"},
+    {shard_of_other_class, "names no shard of its class"},
     {shard_of_none, "a span of no class names a shard"},
     {not_entered, "a large span is not in the table"},
     {entered_for_nothing, "leads to no large span"},
