@@ -15,6 +15,7 @@
 
 #include "cache/cache_limits.h"
 #include "cache/idle.h"
+#include "central/central_free_list.h"
 #include "heap/page_heap.h"
 #include "meta/meta.h"
 #include "os/bell.h"
@@ -125,7 +126,7 @@ static struct ap__thread_cache *new_record_locked(void)
         ap__thread_cache_init(cache);
         cache->next = atomic_load_explicit(&caches, memory_order_relaxed);
         if (cache->next != NULL) {
-            ap__thread_cache_share();
+            ap__central_share();
         }
         AP__YIELD_POINT();
         atomic_store_explicit(&caches, cache, memory_order_release);

@@ -52,16 +52,6 @@ enum {
     TRANSFER_SIZE_MAX = 8192,
 };
 
-/* There has been a second cache. One thread alone has nobody to pass blocks to. */
-static _Atomic(bool) is_shared;
-
-void ap__thread_cache_share(void)
-{
-    /* relaxed: who sees it late gives a batch to the central free list. */
-    atomic_store_explicit(&is_shared, true, memory_order_relaxed);
-    ap__central_share();
-}
-
 void ap__thread_cache_count_flush(struct ap__thread_cache *cache, unsigned blocks)
 {
     ap__counter_add(&cache->flushes, 1);
@@ -75,11 +65,6 @@ void ap__thread_cache_init(struct ap__thread_cache *cache)
         cache->lists[c].full = &ap__free_list_none;
         AP__YIELD_POINT();
     }
-}
-
-bool ap__thread_cache_is_shared(void)
-{
-    return atomic_load_explicit(&is_shared, memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------ the fold */
@@ -178,11 +163,12 @@ static void fold_lower(struct ap__thread_cache *cache, unsigned size_class)
 
 /* ------------------------------------------------------------ down and up */
 
-/* Whether other threads are likely to want what a list gives back sooner than its own thread. Where the class is spread,
+/* Whether other threads are likely to want what a list gives back sooner than its own thread. One thread alone has nobody
+ * to pass blocks to. Where the class is spread,
  * who also allocates finds its blocks in its own processor's spans again, together; who only frees gives to others. */
 static bool is_for_others(const struct ap__thread_cache *cache, unsigned size_class)
 {
-    return ap__size_class[size_class].size <= TRANSFER_SIZE_MAX && ap__thread_cache_is_shared() &&
+    return ap__size_class[size_class].size <= TRANSFER_SIZE_MAX && ap__central_is_shared() &&
            (cache->infos[size_class].refill == 0 || !ap__central_is_spread(size_class));
 }
 

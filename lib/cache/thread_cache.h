@@ -51,12 +51,6 @@ static inline size_t ap__thread_cache_used(const struct ap__thread_cache *cache,
                     ap__free_list_bottom(&cache->infos[size_class]));
 }
 
-/* There is a second cache from now on: blocks given back pass through the transfer cache. */
-void ap__thread_cache_share(void);
-
-/* Whether there ever was one. */
-bool ap__thread_cache_is_shared(void);
-
 /* Makes a zeroed record an empty cache. */
 void ap__thread_cache_init(struct ap__thread_cache *cache);
 

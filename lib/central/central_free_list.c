@@ -38,16 +38,6 @@ void ap__central_init(bool populate, unsigned shards)
     ap__shards_init(shards);
 }
 
-void ap__central_share(void)
-{
-    ap__shards_share();
-}
-
-unsigned ap__central_shards(unsigned size_class)
-{
-    return ap__shards_in_use(size_class);
-}
-
 struct ap__lock *ap__central_lock(unsigned shard, unsigned size_class)
 {
     return &ap__shard_at(shard, size_class)->lock;
@@ -55,7 +45,7 @@ struct ap__lock *ap__central_lock(unsigned shard, unsigned size_class)
 
 size_t ap__central_claimed(unsigned size_class)
 {
-    unsigned count = ap__shards_in_use(size_class);
+    unsigned count = ap__central_shards(size_class);
     size_t claimed = 0;
     /* Blocks of a span that is taken over meanwhile are seen twice, or not at all. */
     for (unsigned shard = 0; shard < count; shard++) {
@@ -63,11 +53,6 @@ size_t ap__central_claimed(unsigned size_class)
             atomic_load_explicit(&ap__shard_at(shard, size_class)->claimed, memory_order_relaxed);
     }
     return claimed;
-}
-
-static void note_claim(struct ap__span *span)
-{
-    span->slots.claim_epoch = ap__central_epoch();
 }
 
 /*
@@ -88,9 +73,8 @@ static void become_unpurged_locked(struct ap__shard *shard, struct ap__span *spa
 {
     if (span->slots.is_purged) {
         span->slots.is_purged = false;
-        if (span->slots.bucket < AP_SPAN_BUCKETS) {
-            ap__span_lists_remove(&shard->lists, span);
-            ap__span_lists_say_off(span, AP_SPAN_NO_BUCKET);
+        if (span->slots.bucket != AP_SPAN_AWAY) {
+            ap__span_lists_move(&shard->lists, span);
         }
     }
 }
@@ -116,10 +100,10 @@ static void note_fresh_locked(struct ap__shard *shard, struct ap__span *span, ui
     span->slots.fresh = (uint8_t)ap__max(from, to);
 }
 
-/* Puts the span where it belongs after a claim. */
+/* `count` blocks of the span have been claimed. */
 static void note_claimed_locked(struct ap__shard *shard, struct ap__span *span, unsigned count)
 {
-    note_claim(span);
+    span->slots.claim_epoch = ap__central_epoch();
     ap__counter_add(&shard->claimed, count);
     ap__span_lists_relist(&shard->lists, span);
 }
@@ -143,7 +127,8 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count)
         unsigned claimed = ap__slot_map_claim(span, info->size, end - got, count - got);
         got += claimed;
         if (AP_UNLIKELY(span->slots.fresh < info->span_granules)) {
-            note_fresh_locked(shard, span, (uintptr_t) * (end - got) + info->size, &fresh);
+            void *highest = *(end - got);
+            note_fresh_locked(shard, span, (uintptr_t)highest + info->size, &fresh);
         }
         note_claimed_locked(shard, span, claimed);
     }
@@ -191,10 +176,7 @@ enum given { GIVEN, WAS_NO_SLOT, WAS_FREE };
 /* Why an address is not the start of a slot. Its span may be gone: a double free found late. */
 AP_COLD static enum ap__misuse_cause why_no_slot(unsigned size_class, const void *p)
 {
-    const struct ap__span *span = ap__page_heap_span_of((uintptr_t)p);
-    unsigned slot;
-    bool inside = span != NULL && span->state == AP__SPAN_SMALL && span->size_class == size_class &&
-                  !find_slot(span, &ap__size_class[size_class], p, &slot);
+    bool inside = ap__span_of_class(size_class, p) != NULL && !ap__central_is_slot(size_class, p);
     return inside ? AP__MISUSE_INTERIOR : AP__MISUSE_NOT_LIVE;
 }
 
@@ -362,7 +344,7 @@ bool ap__central_is_slot(unsigned size_class, const void *p)
 
 /*
  * Which slot of its span begins at `p`. `false`: none. *span: the one that the last `p` lay in, or NULL; most lie in the
- * same. Of spans of one granule no record is read: whoever has the class' lock writes to these.
+ * same. Of spans of one granule no record is read: whoever has its shard's lock writes to it.
  */
 static inline bool find_slot_anywhere(unsigned size_class, const struct ap__size_class *info,
                                       const void *p, const struct ap__span **span, unsigned *slot)
@@ -408,7 +390,7 @@ bool ap__central_is_free(unsigned size_class, const void *p)
 void ap__central_stats(unsigned size_class, struct ap__central_stats *stats)
 {
     *stats = (struct ap__central_stats){0};
-    for (unsigned number = 0; number < ap__shards_in_use(size_class); number++) {
+    for (unsigned number = 0; number < ap__central_shards(size_class); number++) {
         struct ap__shard *shard = ap__shard_at(number, size_class);
         ap__lock_take(&shard->lock);
         stats->spans += shard->lists.members;

@@ -22,8 +22,12 @@ struct ap__lock;
  * the number of processors. Once, before the first use. */
 void ap__central_init(bool populate, unsigned shards);
 
-/* Several threads allocate from now on: classes in much use may be divided among the processors. */
+/* Several threads allocate from now on: blocks given back pass through the transfer cache, and classes in much use may be
+ * divided among the processors. */
 void ap__central_share(void);
+
+/* Whether there ever were several. Takes no lock, may be late. */
+bool ap__central_is_shared(void);
 
 /* Whether the class has been. Then each processor's threads take what they gave back from the spans it went to, and need
  * no transfer cache for that. Takes no lock, may be late. */

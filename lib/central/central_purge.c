@@ -142,7 +142,7 @@ size_t ap__central_purge(unsigned size_class, unsigned age_least, unsigned age_m
 {
     struct purge purge = {.age_least = age_least, .age_most = age_most};
     size_t purged = 0;
-    for (unsigned number = 0; number < ap__shards_in_use(size_class) && !purge.refused; number++) {
+    for (unsigned number = 0; number < ap__central_shards(size_class) && !purge.refused; number++) {
         purge.shard = ap__shard_at(number, size_class);
         purged += purge_shard(&purge);
     }

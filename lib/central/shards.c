@@ -40,7 +40,7 @@ struct ap__shard ap__shards[AP_CENTRAL_SHARDS_MAX][AP_CLASS_COUNT] = {
 /* Set by init, constant afterwards. */
 static unsigned shard_count = 1;
 
-/* relaxed, both: who sees it late claims from the first shard, as before. */
+/* relaxed, both: who sees it late claims from the first shard, and gives to the central free list, as before. */
 static _Atomic(bool) is_shared;
 static _Atomic(bool) is_spread[AP_CLASS_COUNT];
 
@@ -48,14 +48,19 @@ void ap__shards_init(unsigned count)
 {
     count = count != 0 ? count : ap__os_cpu_count();
     /* The environment may be read a second time; a class that has been spread stays as it is. */
-    if (!atomic_load_explicit(&is_shared, memory_order_relaxed)) {
+    if (!ap__central_is_shared()) {
         shard_count = (unsigned)ap__min(count, AP_CENTRAL_SHARDS_MAX);
     }
 }
 
-void ap__shards_share(void)
+void ap__central_share(void)
 {
     atomic_store_explicit(&is_shared, true, memory_order_relaxed);
+}
+
+bool ap__central_is_shared(void)
+{
+    return atomic_load_explicit(&is_shared, memory_order_relaxed);
 }
 
 unsigned ap__shards_of(unsigned size_class)
@@ -73,7 +78,7 @@ bool ap__central_is_spread(unsigned size_class)
     return atomic_load_explicit(&is_spread[size_class], memory_order_relaxed);
 }
 
-unsigned ap__shards_in_use(unsigned size_class)
+unsigned ap__central_shards(unsigned size_class)
 {
     return ap__central_is_spread(size_class) ? shard_count : 1;
 }
@@ -81,7 +86,7 @@ unsigned ap__shards_in_use(unsigned size_class)
 struct ap__shard *ap__shard_mine(unsigned size_class)
 {
     unsigned number = ap__central_is_spread(size_class) ? ap__os_current_cpu() % shard_count : 0;
-    return &ap__shards[number][size_class];
+    return ap__shard_at(number, size_class);
 }
 
 AP_NOINLINE struct ap__span *ap__span_of_class_outside(unsigned size_class, const void *p)
@@ -104,7 +109,7 @@ static void spread_locked(const struct ap__shard *shard, unsigned size_class)
     unsigned count = ap__shards_of(size_class);
     /* In the fork window, where a thread passes through its own locks, the locks that it has stay all there are. */
     if (count > 1 && shard->lists.members >= SPREAD_SPANS * count && shard->lock.recursion == 0 &&
-        atomic_load_explicit(&is_shared, memory_order_relaxed)) {
+        ap__central_is_shared()) {
         atomic_store_explicit(&is_spread[size_class], true, memory_order_relaxed);
     }
 }
@@ -207,7 +212,7 @@ static bool take_over_from_locked(struct ap__shard *shard, struct ap__shard *oth
 /* `the_only`: also that which another shard claims from. */
 static bool take_over_locked(struct ap__shard *shard, unsigned size_class, bool the_only)
 {
-    for (unsigned number = 0; number < ap__shards_in_use(size_class); number++) {
+    for (unsigned number = 0; number < ap__central_shards(size_class); number++) {
         struct ap__shard *other = ap__shard_at(number, size_class);
         bool is_worth_a_look =
             the_only || atomic_load_explicit(&other->lists.has_spare, memory_order_relaxed);
@@ -220,9 +225,6 @@ static bool take_over_locked(struct ap__shard *shard, unsigned size_class, bool 
 
 bool ap__shard_find_span_locked(struct ap__shard *shard, unsigned size_class)
 {
-    if (!ap__central_is_spread(size_class)) {
-        return add_span_locked(shard, size_class);
-    }
     return take_over_locked(shard, size_class, false) || add_span_locked(shard, size_class) ||
            take_over_locked(shard, size_class, true);
 }

@@ -41,14 +41,8 @@ _Static_assert(sizeof(struct ap__shard) == (size_t)2 * AP_CACHE_LINE,
  * is read late: then it is without effect if there have been several threads. */
 void ap__shards_init(unsigned count);
 
-/* Several threads allocate from now on. */
-void ap__shards_share(void);
-
-/* How many shards the class may ever get. */
+/* How many shards the class may ever get. What is beyond those that it has (ap__central_shards()) is not touched. */
 unsigned ap__shards_of(unsigned size_class);
-
-/* How many it has: what others would be is not touched. May be late for who does not have the first one's lock. */
-unsigned ap__shards_in_use(unsigned size_class);
 
 extern AP_HIDDEN struct ap__shard ap__shards[AP_CENTRAL_SHARDS_MAX][AP_CLASS_COUNT];
 

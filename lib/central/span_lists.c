@@ -2,8 +2,6 @@
 /* span_lists.c: insert, remove, move. Cost: a few words, and one division when a span changes its bucket. */
 #include "central/span_lists.h"
 
-enum { BUCKET_MASK = (1 << AP_SPAN_BUCKETS) - 1 };
-
 static unsigned bucket_of(const struct ap__span *span)
 {
     unsigned slots = ap__size_class[span->size_class].slots;
@@ -86,7 +84,7 @@ void ap__span_lists_remove(struct ap__span_lists *lists, struct ap__span *span)
     struct ap__span *next = span->link.next;
     if (next == span) {
         lists->buckets[bucket] = NULL;
-        lists->occupied &= (uint8_t)(BUCKET_MASK & ~(1u << bucket));
+        lists->occupied &= (uint8_t) ~(1u << bucket);
     } else {
         next->link.previous = span->link.previous;
         span->link.previous->link.next = next;

@@ -48,7 +48,8 @@ static inline struct ap__span *ap__span_lists_first(const struct ap__span_lists 
 /* The one after it. NULL: there is none. */
 struct ap__span *ap__span_lists_second(const struct ap__span_lists *lists);
 
-/* For relist(): the number of free slots has left the range of the span's bucket. */
+/* Puts a span that is not away anew onto the list where it belongs: its number of free slots has left the range of its
+ * bucket, or its pages are there again. */
 void ap__span_lists_move(struct ap__span_lists *lists, struct ap__span *span);
 
 /* Puts a span whose number of free slots has changed on the list where it belongs. */

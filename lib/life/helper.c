@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "cache/thread.h"
+#include "central/central_free_list.h"
 #include "config/options.h"
 #include "decay/decay.h"
 #include "heap/heap_limits.h"
@@ -88,7 +89,7 @@ static void sleep_at_most(int64_t ms)
  */
 static bool is_threaded(void)
 {
-    if (ap__thread_cache_is_shared()) {
+    if (ap__central_is_shared()) {
         return ap__thread_count() >= THREADS_MIN;
     }
     return __libc_single_threaded == 0 && !is_forked_child;

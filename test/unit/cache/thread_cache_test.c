@@ -400,7 +400,7 @@ Test(thread_cache, blocks_pass_through_the_transfer_cache_once_there_are_two_cac
     give(CLASS_64, take(CLASS_64));
     ap__thread_cache_empty(&cache);
     cr_assert_eq(ap__transfer_count(CLASS_64), 0, "nobody to pass them to");
-    ap__thread_cache_share();
+    ap__central_share();
     give(CLASS_64, take(CLASS_64));
     give(CLASS_16K, take(CLASS_16K));
     ap__thread_cache_empty(&cache);

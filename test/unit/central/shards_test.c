@@ -126,7 +126,7 @@ static void spread(void **blocks)
     init(2);
     run_on_shard(1);
     run_on_shard(0);
-    ap__shards_share();
+    ap__central_share();
     cr_assert_eq(take(CLASS, blocks, BLOCKS), BLOCKS);
     cr_assert(ap__central_is_spread(CLASS));
     cr_assert_eq(stats(CLASS).spans, SPANS);
@@ -162,7 +162,7 @@ Test(shards, a_class_of_a_program_of_one_thread_has_one)
     }
     cr_assert_eq(shard_at(0)->lists.members, 3 * SPANS);
     heap_check();
-    ap__shards_share();
+    ap__central_share();
     cr_assert(!ap__central_is_spread(CLASS), "not before it gets one more span");
     (void)take_one();
     cr_assert(ap__central_is_spread(CLASS));
@@ -185,7 +185,7 @@ static void expect_classes_spread_from(unsigned shards, unsigned spans)
 {
     static const size_t sizes[] = {16, 64, 80, 1024, SIZE};
     init(shards);
-    ap__shards_share();
+    ap__central_share();
     for (unsigned i = 0; i < AP_ARRAY_LENGTH(sizes); i++) {
         expect_spread_from(ap__class_of_size(sizes[i]), spans);
     }
@@ -210,7 +210,7 @@ Test(shards, a_class_stays_spread)
 {
     static void *blocks[BLOCKS];
     init(2);
-    ap__shards_share();
+    ap__central_share();
     cr_assert_eq(take(CLASS, blocks, BLOCKS), BLOCKS);
     give(blocks, BLOCKS);
     cr_assert_eq(stats(CLASS).spans, 0);
@@ -222,7 +222,7 @@ Test(shards, blocks_of_more_than_2_kib_have_one)
 {
     static void *blocks[3 * BLOCKS];
     init(2);
-    ap__shards_share();
+    ap__central_share();
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         cr_assert_eq(ap__shards_of(c), ap__size_class[c].size <= SIZE ? 2 : 1);
         cr_assert_eq(ap__central_shards(c), 1, "none is spread");
@@ -242,7 +242,7 @@ Test(shards, one_for_all_processors_is_the_same_as_none)
 {
     static void *blocks[BLOCKS_MAX];
     init(1);
-    ap__shards_share();
+    ap__central_share();
     cr_assert_eq(take(CLASS, blocks, BLOCKS_MAX), BLOCKS_MAX);
     cr_assert(!ap__central_is_spread(CLASS));
     cr_assert_eq(shard_at(0)->lists.members, 4 * SPANS);
@@ -451,7 +451,7 @@ Test(shards, spans_go_from_any_of_eight_to_any_other)
     static void *blocks[BLOCKS_MAX]; /* of as many spans as it takes */
     unsigned at = 0;
     init(AP_CENTRAL_SHARDS_MAX);
-    ap__shards_share();
+    ap__central_share();
     cr_assert_eq(take(CLASS, blocks, BLOCKS_MAX), BLOCKS_MAX);
     refuse_memory(true);
     give(blocks, 1);
