@@ -27,6 +27,7 @@
 #include "support/child.h"
 #include "support/heap_check.h"
 #include "support/os_faults.h"
+#include "support/processor.h"
 
 enum {
     CLASS = 40,
@@ -95,27 +96,10 @@ static void give(void *const *blocks, unsigned count)
     ap__central_give(CLASS, blocks, count, "free");
 }
 
-/* Moves this thread to a processor whose threads claim from the shard. `false`: there is none. */
-static bool can_run_on_shard(unsigned number, unsigned shards)
-{
-    static cpu_set_t allowed;
-    if (CPU_COUNT(&allowed) == 0) {
-        cr_assert_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
-    }
-    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, &allowed) && cpu % shards == number) {
-            cpu_set_t one;
-            CPU_ZERO(&one);
-            CPU_SET(cpu, &one);
-            return sched_setaffinity(0, sizeof one, &one) == 0;
-        }
-    }
-    return false;
-}
-
+/* Moves this thread to a processor whose threads claim from the shard. */
 static void run_on_shard(unsigned number)
 {
-    if (!can_run_on_shard(number, ap__shards_of(CLASS))) {
+    if (processor_run_on_shard(number, ap__shards_of(CLASS)) < 0) {
         cr_skip_test("needs two processors that do not share a shard");
     }
 }
@@ -153,7 +137,7 @@ Test(shards, a_class_of_a_program_of_one_thread_has_one)
 {
     static void *blocks[3 * BLOCKS];
     init(2);
-    (void)can_run_on_shard(1, 2); /* where there is one, it would make a difference */
+    (void)processor_run_on_shard(1, 2); /* where there is one, it would make a difference */
     cr_assert_eq(take(CLASS, blocks, 3 * BLOCKS), 3 * BLOCKS);
     cr_assert(!ap__central_is_spread(CLASS));
     cr_assert_eq(ap__shard_mine(CLASS), shard_at(0));
@@ -229,7 +213,7 @@ Test(shards, blocks_of_more_than_2_kib_have_one)
     }
     unsigned next = CLASS + 1;
     unsigned count = 3 * SPANS * ap__size_class[next].slots;
-    (void)can_run_on_shard(1, 2);
+    (void)processor_run_on_shard(1, 2);
     cr_assert_eq(take(next, blocks, count), count);
     cr_assert_eq(stats(next).spans, 3 * SPANS);
     cr_assert(!ap__central_is_spread(next));

@@ -8,10 +8,10 @@
 
 #include <criterion/criterion.h>
 #include <pthread.h>
-#include <sched.h>
 
 #include "os/os.h"
 #include "support/os_faults.h"
+#include "support/processor.h"
 
 enum { CLASS = 1, BATCH = 64, OLDER = 50 };
 
@@ -45,20 +45,6 @@ Test(transfer_cache, gives_back_what_came_last)
     cr_assert_eq(blocks[3], fake(1002));
     cr_assert_eq(ap__transfer_take(CLASS, blocks, BATCH), OLDER - 1);
     cr_assert_eq(ap__transfer_count(CLASS), 0);
-}
-
-/* Moves this thread to one of the processors it may use. `false`: there is no such processor. */
-static bool run_on(const cpu_set_t *allowed, int number)
-{
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, allowed) && number-- == 0) {
-            cpu_set_t one;
-            CPU_ZERO(&one);
-            CPU_SET(cpu, &one);
-            return sched_setaffinity(0, sizeof one, &one) == 0;
-        }
-    }
-    return false;
 }
 
 static void *take_all(void *argument)
@@ -154,25 +140,34 @@ Test(transfer_cache, without_memory_for_its_array_it_refuses)
     cr_assert(ap__transfer_give(CLASS, &block, 1));
 }
 
+/* Moves this thread to a processor of the first shard, from this one on, that has any. Returns the shard. */
+static unsigned run_on_shard_from(unsigned number)
+{
+    while (number < AP_TRANSFER_SHARDS_MAX &&
+           processor_run_on_shard(number, AP_TRANSFER_SHARDS_MAX) < 0) {
+        number++;
+    }
+    if (number == AP_TRANSFER_SHARDS_MAX) {
+        cr_skip_test("needs two processors that do not share a shard");
+    }
+    cr_assert_eq(ap__os_current_cpu() % AP_TRANSFER_SHARDS_MAX, number);
+    return number;
+}
+
 Test(transfer_cache, processors_have_shards_of_their_own_that_count_together)
 {
     void *blocks[BATCH];
-    cpu_set_t allowed;
-    cr_assert_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
     ap__transfer_init(AP_TRANSFER_SHARDS_MAX, 8 << 20);
-    cr_assert(run_on(&allowed, 0));
-    unsigned first = ap__os_current_cpu() % AP_TRANSFER_SHARDS_MAX;
+    unsigned first = run_on_shard_from(0);
     fill(blocks, BATCH, 0);
     cr_assert(ap__transfer_give(CLASS, blocks, BATCH));
-    if (!run_on(&allowed, 1) || ap__os_current_cpu() % AP_TRANSFER_SHARDS_MAX == first) {
-        cr_skip_test("needs two processors that do not share a shard");
-    }
+    (void)run_on_shard_from(first + 1);
     cr_assert_eq(ap__transfer_take(CLASS, blocks, BATCH), 0, "of the other processor");
     fill(blocks, 5, 1000);
     cr_assert(ap__transfer_give(CLASS, blocks, 5));
     cr_assert_eq(ap__transfer_count(CLASS), BATCH + 5);
     cr_assert(ap__transfer_holds(CLASS, fake(0)) && ap__transfer_holds(CLASS, fake(1000)));
-    cr_assert(run_on(&allowed, 0));
+    cr_assert_eq(run_on_shard_from(first), first);
     cr_assert_eq(ap__transfer_take(CLASS, blocks, BATCH), BATCH);
     cr_assert_eq(blocks[BATCH - 1], fake(BATCH - 1));
     cr_assert_eq(ap__transfer_drain(CLASS, blocks, BATCH), 5, "from wherever they are");
@@ -181,9 +176,7 @@ Test(transfer_cache, processors_have_shards_of_their_own_that_count_together)
 
 Test(transfer_cache, the_bound_is_divided_among_the_shards)
 {
-    cpu_set_t allowed;
-    cr_assert_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
-    cr_assert(run_on(&allowed, 0)); /* one shard for all threads of this test */
+    cr_assert_geq(processor_run_on_shard(0, 1), 0); /* one shard for all threads of this test */
     ap__transfer_init(1, 64 << 10);
     unsigned alone = travel(1);
     ap__transfer_init(4, 64 << 10);
