@@ -2,8 +2,8 @@
 /*
  * central_free_list_test.c: the spans of a class, a batch out, a batch in.
  * Goal: blocks are distinct, the best of the fullest spans last, drained spans return, wrong addresses are reported,
- * runs end where they do, partial batches when memory runs out, free pages inside spans go back. Method: direct calls
- * on a fresh heap; fatal ones in a child; random orders, whose seed is printed.
+ * runs end where they do, partial batches when memory runs out, fresh spans are populated. Method: direct calls on a
+ * fresh heap; fatal ones in a child; random orders, whose seed is printed.
  */
 #include "central/central_free_list.h"
 
@@ -71,12 +71,6 @@ static void give_all(unsigned size_class, void **blocks, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         ap__central_give(size_class, &blocks[i], 1, "free");
     }
-}
-
-static size_t purge(unsigned size_class)
-{
-    bool pending = false;
-    return ap__central_purge(size_class, 0, 0, &pending);
 }
 
 Test(central_free_list, every_class_hands_out_disjoint_blocks_the_lowest_last)
@@ -155,38 +149,6 @@ Test(central_free_list, drained_spans_return_at_once)
     take_all(CLASS_LARGEST, blocks, 1);
     give_all(CLASS_LARGEST, blocks, 1);
     cr_assert_eq(heap_check().small_spans, 0);
-}
-
-Test(central_free_list, a_purge_takes_the_free_pages_between_live_blocks)
-{
-    static void *blocks[4 * SLOTS_64];
-    enum { PER_PAGE = 4096 / 64, LIVE = 3 * PER_PAGE };
-    init();
-    take_all(CLASS_64, blocks, 4 * SLOTS_64);
-    for (unsigned i = 0; i < 4 * SLOTS_64; i++) {
-        memset(blocks[i], 7, 64);
-    }
-    for (unsigned i = 0; i < 4 * SLOTS_64; i++) {
-        if (i % LIVE != 0) {
-            give_all(CLASS_64, &blocks[i], 1);
-        }
-    }
-    size_t live = (4 * SLOTS_64 + LIVE - 1) / LIVE; /* each on a page of its own */
-    os_faults_fail_always(OS_FAULTS_MADVISE);
-    cr_assert_eq(purge(CLASS_64), 0, "refused: nothing has been given back");
-    os_faults_reset();
-    cr_assert_eq(purge(CLASS_64), 4 * AP_GRANULE - live * 4096);
-    cr_assert_eq(purge(CLASS_64), 0, "nothing has come back since");
-    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), live, "a run between two live blocks each");
-    for (unsigned i = 0; i < 4 * SLOTS_64; i += LIVE) {
-        cr_assert_eq(((char *)blocks[i])[63], 7, "live blocks keep their contents");
-    }
-    cr_assert_eq(stats(CLASS_64).claimed, live);
-    cr_assert_eq(stats(CLASS_64).spans, 4);
-    give_all(CLASS_64, &blocks[LIVE],
-             1); /* one more page is free now: the run around it goes again */
-    cr_assert_geq(purge(CLASS_64), 5 * 4096);
-    heap_check();
 }
 
 /* Of the `granules` from `start` on, how many pages are resident. */
