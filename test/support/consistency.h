@@ -14,7 +14,7 @@
  *                 kept once; the same of transfer caches
  * Does not: allocate, or need Criterion: plain programs can use it. The program must be at rest: no other thread
  * is in the allocator (the library's own helper may be). Use by one thread at a time.
- * Link with internal_dep; the file is test/support/consistency.c.
+ * Link with internal_dep; the files are `consistency` in test/meson.build.
  */
 #ifndef TEST_SUPPORT_CONSISTENCY_H
 #define TEST_SUPPORT_CONSISTENCY_H
