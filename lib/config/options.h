@@ -61,14 +61,17 @@
       "where huge pages are not to be had, spans of a class in much use get their memory at once") \
     X(cgroup, BOOL, 1, 0, 1,                                                                       \
       "the limits of the control group lower soft_limit to nine tenths of the room they leave")    \
-    X(cgroup_check_ms, NUMBER, 0, 0, 1000000000,                                                   \
-      "milliseconds after which the helper reads those limits again when it is at work; 0: "       \
-      "never, "                                                                                    \
-      "for programs that may not open files any more")                                             \
+    X(cgroup_check_ms, DELAY, AP__CGROUP_CHECK_AUTO, 0, 1000000000,                                \
+      "milliseconds after which the helper reads those limits again when it is at work, from "     \
+      "files that stay open; -1: 5000 where there is a limit at start; 0: never, no file stays "   \
+      "open")                                                                                      \
     X(cgroup_root, TEXT, "", 0, AP__TEXT_MAX,                                                      \
       "a folder to look for proc/self/cgroup and sys/fs/cgroup in, instead of /")
 
 enum ap__when { AP__WHEN_AUTO, AP__WHEN_NEVER, AP__WHEN_ALWAYS };
+
+/* Value of cgroup_check_ms: by whether there is a limit. */
+#define AP__CGROUP_CHECK_AUTO UINT64_MAX
 
 #define AP_KIB(n) ((uint64_t)(n) << 10)
 #define AP_MIB(n) ((uint64_t)(n) << 20)

@@ -38,6 +38,7 @@
 #include "hardened/sampled.h"
 #include "heap/page_heap.h"
 #include "life/helper.h"
+#include "life/soft_limit.h"
 #include "meta/meta.h"
 #include "os/fork_gate.h"
 #include "os/lock.h"
@@ -104,6 +105,9 @@ static void for_each_lock_of_rank(enum ap__lock_rank rank, lock_function *functi
         break;
     case AP__RANK_PRESSURE:
         function(ap__pressure_lock());
+        break;
+    case AP__RANK_LIMITS:
+        function(ap__soft_limit_lock());
         break;
     case AP__RANK_TRANSFER_CACHE:
         for (unsigned shard = 0; shard < ap__transfer_shards(); shard++) {

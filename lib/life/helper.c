@@ -108,17 +108,6 @@ static bool has_left(void)
     return true;
 }
 
-/* The control group's limits may have changed. Only if the program says that it may open files at any time. */
-static void read_limits_now_and_then(uint64_t now_ms)
-{
-    static uint64_t read_ms; /* the helper's own */
-    uint64_t period_ms = ap__options.cgroup_check_ms;
-    if (period_ms != 0 && now_ms - read_ms >= period_ms) {
-        read_ms = now_ms;
-        ap__soft_limit_update();
-    }
-}
-
 /*
  * Steps until nothing is left to do, twice: once more after others have been told to ring, so that no
  * ring is missed. `false`: the helper shall end.
@@ -127,7 +116,7 @@ static bool work(void)
 {
     for (bool listens = false;;) {
         uint64_t now_ms = ap__os_now_ms();
-        read_limits_now_and_then(now_ms);
+        ap__soft_limit_update_now_and_then(now_ms);
         int64_t wait_ms = ap__decay_step(now_ms);
         ap__thread_leave(); /* the program's function may have allocated: see decay/pressure.h */
         if (is_stopping()) {
@@ -267,6 +256,12 @@ static void stop(void)
     (void)pthread_join(helper, NULL);
     ap__decay_set_helped(false);
     atomic_store_explicit(&state, NONE, memory_order_release);
+}
+
+bool ap__helper_is_wanted(void)
+{
+    return ap__options.helper != 0 && ap__options.decay_ms != 0 &&
+           ap__options.decay_ms != AP__DECAY_NEVER;
 }
 
 void ap__helper_allow(bool allowed)

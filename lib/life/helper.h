@@ -13,6 +13,9 @@
 
 #include "base/compiler.h"
 
+/* Whether the options want one: they are not to do without, and something goes back by time. */
+bool ap__helper_is_wanted(void);
+
 /* Whether helpers may start from now on. Called by the constructor, when libc is ready for threads. */
 void ap__helper_allow(bool allowed);
 

@@ -144,8 +144,7 @@ __attribute__((constructor(101))) static void construct(void)
     ap__soft_limit_update();
     ap__fork_set_init_lock(&lock);
     ap__fork_watch();
-    ap__helper_allow(ap__options.helper != 0 && ap__options.decay_ms != 0 &&
-                     ap__options.decay_ms != AP__DECAY_NEVER);
+    ap__helper_allow(ap__helper_is_wanted());
 }
 
 /* Without a priority: in a program linked statically, the unwinder learns where its tables are from a constructor

@@ -28,21 +28,23 @@ static const struct mount {
 
 enum { DROPPABLE = 3 };
 
+enum { LIMIT, HIGH, USED, STAT }; /* of AP__CGROUP_FILES */
+
 /* How a version calls its files, and what in memory.stat can be dropped in a group and all below. Shared memory
  * is not on the lists of files, and version 1 counts what the kernel itself has elsewhere. */
 static const struct names {
-    const char *limit;
-    const char *high; /* NULL: version 1 has only a wish (soft_limit), which slows nobody down */
-    const char *used;
+    const char *file[AP__CGROUP_FILES];
     const char *droppable[DROPPABLE];
 } names_of[] = {
-    [1] = {"/memory.limit_in_bytes",
-           NULL,
-           "/memory.usage_in_bytes",
+    /* Version 1 has no `high`, only a wish (soft_limit), which slows nobody down. */
+    [1] = {{[LIMIT] = "/memory.limit_in_bytes",
+            [USED] = "/memory.usage_in_bytes",
+            [STAT] = "/memory.stat"},
            {"total_inactive_file ", "total_active_file "}},
-    [2] = {"/memory.max",
-           "/memory.high",
-           "/memory.current",
+    [2] = {{[LIMIT] = "/memory.max",
+            [HIGH] = "/memory.high",
+            [USED] = "/memory.current",
+            [STAT] = "/memory.stat"},
            {"inactive_file ", "active_file ", "slab_reclaimable "}},
 };
 
@@ -50,6 +52,13 @@ static const struct names {
 struct path {
     size_t length; /* of the folder */
     char text[AP__CGROUP_FOLDER_MAX + 32];
+};
+
+/* Where the files of one group are. */
+struct source {
+    const struct names *names;
+    struct path *folder; /* NULL: kept */
+    struct ap__cgroup_kept *kept;
 };
 
 static const char *file_in(struct path *path, const char *name)
@@ -77,15 +86,16 @@ static size_t parse_bytes(const char *text)
 }
 
 /* The number in a file. `false`: there is no such file; *bytes is then "none". */
-static bool read_bytes(struct path *path, const char *name, size_t *bytes)
+static bool read_bytes(const struct source *source, unsigned which, size_t *bytes)
 {
     char text[64];
-    *bytes = SIZE_MAX;
-    if (name == NULL || ap__os_read_file(file_in(path, name), text, sizeof text) == 0) {
-        return false;
-    }
-    *bytes = parse_bytes(text);
-    return true;
+    const char *name = source->names->file[which];
+    size_t length = name == NULL ? 0
+                    : source->folder != NULL
+                        ? ap__os_read_file(file_in(source->folder, name), text, sizeof text)
+                        : ap__kept_file_read(&source->kept->files[which], text, sizeof text);
+    *bytes = length == 0 ? SIZE_MAX : parse_bytes(text);
+    return length != 0;
 }
 
 /* The bytes that a line of memory.stat gives, if it is of those that can be dropped. */
@@ -102,26 +112,30 @@ static size_t droppable_in(const char *line, const struct names *names)
 }
 
 /* Bytes of page cache, and of the kernel's other caches, that it would drop before it refuses memory. */
-static size_t droppable_bytes(struct path *path, const struct names *names)
+static size_t droppable_bytes(const struct source *source)
 {
     struct ap__lines lines;
     const char *line;
     size_t bytes = 0;
-    ap__lines_open(&lines, file_in(path, "/memory.stat"));
+    if (source->folder != NULL) {
+        ap__lines_open(&lines, file_in(source->folder, source->names->file[STAT]));
+    } else {
+        ap__kept_file_lines(&source->kept->files[STAT], &lines);
+    }
     while ((line = ap__lines_next(&lines)) != NULL) {
-        bytes += droppable_in(line, names);
+        bytes += droppable_in(line, source->names);
     }
     ap__lines_close(&lines);
     return bytes;
 }
 
-static size_t used_bytes(struct path *path, const struct names *names)
+static size_t used_bytes(const struct source *source)
 {
     size_t used;
-    if (!read_bytes(path, names->used, &used) || used == SIZE_MAX) {
+    if (!read_bytes(source, USED, &used) || used == SIZE_MAX) {
         return 0;
     }
-    size_t droppable = droppable_bytes(path, names);
+    size_t droppable = droppable_bytes(source);
     return used > droppable ? used - droppable : 0;
 }
 
@@ -130,19 +144,25 @@ static size_t lower(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Adds the limits of one folder to those of the folders below it. `false`: it has no such files. */
-static bool add_folder(struct path *path, const struct names *names,
-                       struct ap__cgroup_memory *memory)
+static const struct ap__cgroup_memory no_limits = {.limit_bytes = SIZE_MAX,
+                                                   .high_bytes = SIZE_MAX,
+                                                   .room_bytes = SIZE_MAX,
+                                                   .other_room_bytes = SIZE_MAX};
+
+/* Adds the limits of one group to those of the groups below it. `false`: it has no such files. */
+static bool add_group(const struct source *source, struct ap__cgroup_memory *memory)
 {
     size_t limit, high;
-    bool has_limit = read_bytes(path, names->limit, &limit);
-    bool has_high = read_bytes(path, names->high, &high);
+    bool has_limit = read_bytes(source, LIMIT, &limit);
+    bool has_high = read_bytes(source, HIGH, &high);
     size_t bound = lower(limit, high);
     memory->limit_bytes = lower(memory->limit_bytes, limit);
     memory->high_bytes = lower(memory->high_bytes, high);
     if (bound != SIZE_MAX) {
-        size_t used = used_bytes(path, names);
+        size_t used = used_bytes(source);
         size_t room = used < bound ? bound - used : 0;
+        size_t second = room < memory->room_bytes ? memory->room_bytes : room;
+        memory->other_room_bytes = lower(memory->other_room_bytes, second);
         if (room < memory->room_bytes) {
             memory->room_bytes = room;
             memory->used_bytes = used;
@@ -164,15 +184,22 @@ static size_t parent_length(const struct path *path, size_t mount_length)
 bool ap__cgroup_read(const struct ap__cgroup *cgroup, struct ap__cgroup_memory *memory)
 {
     struct path path;
+    const struct source source = {.names = &names_of[cgroup->version], .folder = &path};
+    bool found = false;
     path.length = strlen(cgroup->folder);
     memcpy(path.text, cgroup->folder, path.length);
-    *memory = (struct ap__cgroup_memory){SIZE_MAX, SIZE_MAX, 0, SIZE_MAX};
-    bool found = add_folder(&path, &names_of[cgroup->version], memory);
-    while (path.length > cgroup->mount_length) {
+    *memory = no_limits;
+    for (;;) {
+        size_t room_below = memory->room_bytes;
+        if (add_group(&source, memory) && (!found || memory->room_bytes < room_below)) {
+            memory->folder_length = path.length;
+            found = true;
+        }
+        if (path.length <= cgroup->mount_length) {
+            return found;
+        }
         path.length = parent_length(&path, cgroup->mount_length);
-        found = add_folder(&path, &names_of[cgroup->version], memory) || found;
     }
-    return found;
 }
 
 /* Whether a list with commas has a word. */
@@ -229,7 +256,7 @@ static bool set_mount(struct ap__cgroup *cgroup, const char *root, const struct 
 
 /* Puts the group's path behind the mount, if it leads to a folder there: in a container it may be
  * the path outside of it, and "/.." leads out of a namespace. */
-static void add_group(struct ap__cgroup *cgroup, const char *group)
+static void set_group(struct ap__cgroup *cgroup, const char *group)
 {
     char *end = cgroup->folder + cgroup->mount_length;
     size_t length = strlen(group);
@@ -255,7 +282,7 @@ static AP_NOINLINE bool find_group(struct ap__cgroup *cgroup, const char *file)
         group = memory_group(line, cgroup->version);
     }
     if (group != NULL) {
-        add_group(cgroup, group);
+        set_group(cgroup, group);
     }
     ap__lines_close(&lines);
     return group != NULL;
@@ -284,4 +311,50 @@ bool ap__cgroup_find_and_read(struct ap__cgroup *cgroup, const char *root,
         }
     }
     return false;
+}
+
+bool ap__cgroup_keep(struct ap__cgroup_kept *kept, const struct ap__cgroup *cgroup,
+                     const struct ap__cgroup_memory *memory)
+{
+    struct path path;
+    const struct names *names = &names_of[cgroup->version];
+    path.length = memory->folder_length;
+    memcpy(path.text, cgroup->folder, path.length);
+    *kept = (struct ap__cgroup_kept){.version = cgroup->version};
+    bool done = true;
+    for (unsigned i = 0; i < AP__CGROUP_FILES && done; i++) {
+        done = names->file[i] == NULL ||
+               ap__kept_file_open(&kept->files[i], file_in(&path, names->file[i]));
+    }
+    if (!done) {
+        ap__cgroup_forget(kept);
+    }
+    return done;
+}
+
+static bool has_lost_any(const struct ap__cgroup_kept *kept)
+{
+    bool lost = false;
+    for (unsigned i = 0; i < AP__CGROUP_FILES; i++) {
+        lost = lost || ap__kept_file_is_lost(&kept->files[i]);
+    }
+    return lost;
+}
+
+bool ap__cgroup_read_kept(struct ap__cgroup_kept *kept, struct ap__cgroup_memory *memory)
+{
+    if (kept->version == 0 || has_lost_any(kept)) {
+        return false;
+    }
+    const struct source source = {.names = &names_of[kept->version], .kept = kept};
+    *memory = no_limits;
+    return add_group(&source, memory) && !has_lost_any(kept);
+}
+
+void ap__cgroup_forget(struct ap__cgroup_kept *kept)
+{
+    for (unsigned i = 0; i < AP__CGROUP_FILES; i++) {
+        ap__kept_file_close(&kept->files[i]);
+    }
+    *kept = (struct ap__cgroup_kept){0};
 }

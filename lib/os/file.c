@@ -13,18 +13,24 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static long open_file(const char *path)
+/* In place of an offset: where the last read() ended. */
+enum { READS_ON = -1 };
+
+long ap__os_open_file(const char *path)
 {
     int saved_errno = errno;
     long file;
     do {
         file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     } while (file < 0 && errno == EINTR);
+    if (file < 0) {
+        file = -errno;
+    }
     errno = saved_errno;
     return file;
 }
 
-static void close_file(long file)
+void ap__os_close_file(long file)
 {
     int saved_errno = errno;
     if (file >= 0) {
@@ -33,13 +39,15 @@ static void close_file(long file)
     errno = saved_errno;
 }
 
-/* What one read() gives, 0 at the end and after an error. */
-static size_t read_some(long file, char *text, size_t room_bytes)
+/* What one read() or pread() gives, 0 at the end and after an error. */
+static size_t read_some(long file, long at_byte, char *text, size_t room_bytes)
 {
     int saved_errno = errno;
     long length;
     do {
-        length = file < 0 ? 0 : syscall(SYS_read, file, text, room_bytes);
+        length = file < 0              ? 0
+                 : at_byte == READS_ON ? syscall(SYS_read, file, text, room_bytes)
+                                       : syscall(SYS_pread64, file, text, room_bytes, at_byte);
     } while (length < 0 && errno == EINTR);
     errno = saved_errno;
     return length > 0 ? (size_t)length : 0;
@@ -47,24 +55,44 @@ static size_t read_some(long file, char *text, size_t room_bytes)
 
 size_t ap__os_read_file(const char *path, char *text, size_t room_bytes)
 {
-    long file = open_file(path);
-    size_t length = read_some(file, text, room_bytes - 1);
-    close_file(file);
+    long file = ap__os_open_file(path);
+    size_t length = read_some(file, READS_ON, text, room_bytes - 1);
+    ap__os_close_file(file);
     text[length] = '\0';
     return length;
 }
 
-void ap__lines_open(struct ap__lines *lines, const char *path)
+size_t ap__os_read_open_file(long file, char *text, size_t room_bytes)
 {
-    lines->file = open_file(path);
+    size_t length = read_some(file, 0, text, room_bytes - 1);
+    text[length] = '\0';
+    return length;
+}
+
+static void begin_lines(struct ap__lines *lines, long file, long at_byte)
+{
+    lines->file = file;
+    lines->at_byte = at_byte;
     lines->left_bytes = AP__LINES_MAX;
     lines->begin = 0;
     lines->end = 0;
 }
 
+void ap__lines_open(struct ap__lines *lines, const char *path)
+{
+    begin_lines(lines, ap__os_open_file(path), READS_ON);
+}
+
+void ap__lines_of_open_file(struct ap__lines *lines, long file)
+{
+    begin_lines(lines, file, 0);
+}
+
 void ap__lines_close(struct ap__lines *lines)
 {
-    close_file(lines->file);
+    if (lines->at_byte == READS_ON) {
+        ap__os_close_file(lines->file);
+    }
     lines->file = -1;
 }
 
@@ -74,8 +102,9 @@ static bool read_more(struct ap__lines *lines)
     size_t held = lines->end - lines->begin;
     size_t room = AP__LINE_MAX - held;
     memmove(lines->text, lines->text + lines->begin, held);
-    size_t got = read_some(lines->file, lines->text + held,
+    size_t got = read_some(lines->file, lines->at_byte, lines->text + held,
                            room < lines->left_bytes ? room : lines->left_bytes);
+    lines->at_byte += lines->at_byte == READS_ON ? 0 : (long)got;
     lines->left_bytes -= got;
     lines->begin = 0;
     lines->end = held + got;

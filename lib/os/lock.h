@@ -27,6 +27,7 @@ enum ap__lock_rank {
     AP__RANK_INIT,           /* first use of the library, once */
     AP__RANK_THREADS,        /* registry of thread caches */
     AP__RANK_PRESSURE,       /* the program's pressure function */
+    AP__RANK_LIMITS,         /* what is read of the control group */
     AP__RANK_QUARANTINE,     /* freed memory that waits, with `hardened` */
     AP__RANK_SAMPLED,        /* the pool of guarded blocks */
     AP__RANK_TRANSFER_CACHE, /* one per class and shard; never two at once, but in fork */

@@ -112,6 +112,9 @@ bool ap__os_limits_allow(size_t more_bytes, size_t reserved_unused_bytes, size_t
 /* RLIMIT_AS in bytes, SIZE_MAX for none. */
 size_t ap__os_address_space_limit(void);
 
+/* RLIMIT_NOFILE: the numbers of descriptors are below it. SIZE_MAX for none. */
+size_t ap__os_descriptor_limit(void);
+
 /* All of `length` bytes to standard error, as far as it takes them. No SIGPIPE if nobody reads them. */
 void ap__os_write_stderr(const char *text, size_t length);
 

@@ -148,6 +148,11 @@ size_t ap__os_address_space_limit(void)
     return limit_of(RLIMIT_AS);
 }
 
+size_t ap__os_descriptor_limit(void)
+{
+    return limit_of(RLIMIT_NOFILE);
+}
+
 /* One number of /proc/self/statm and the text behind it. */
 static const char *parse_pages(const char *text, size_t *pages)
 {
