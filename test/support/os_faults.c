@@ -41,6 +41,9 @@ static const struct {
     [OS_FAULTS_FUTEX] = {"futex", EINTR},
     [OS_FAULTS_OPENAT] = {"openat", EMFILE},
     [OS_FAULTS_READ] = {"read", EIO},
+    [OS_FAULTS_PREAD] = {"pread64", EIO},
+    [OS_FAULTS_FSTAT] = {"fstat", EBADF},
+    [OS_FAULTS_FCNTL] = {"fcntl", EMFILE},
     [OS_FAULTS_CLOSE] = {"close", EIO},
     [OS_FAULTS_FACCESSAT] = {"faccessat", EACCES},
     [OS_FAULTS_WRITE] = {"write", EIO},
@@ -262,6 +265,12 @@ static enum os_faults_call call_of(long number)
         return OS_FAULTS_OPENAT;
     case SYS_read:
         return OS_FAULTS_READ;
+    case SYS_pread64:
+        return OS_FAULTS_PREAD;
+    case SYS_fstat:
+        return OS_FAULTS_FSTAT;
+    case SYS_fcntl:
+        return OS_FAULTS_FCNTL;
     case SYS_close:
         return OS_FAULTS_CLOSE;
     case SYS_faccessat:
@@ -284,12 +293,14 @@ static size_t arguments_of(long number)
     case SYS_close:
         return 1;
     case SYS_nanosleep:
+    case SYS_fstat:
         return 2;
     case SYS_rt_sigtimedwait:
+    case SYS_pread64:
         return 4;
     case SYS_futex:
         return 6;
-    default: /* openat, read, write, getrandom, faccessat, tgkill */
+    default: /* openat, read, write, fcntl, getrandom, faccessat, tgkill */
         return 3;
     }
 }

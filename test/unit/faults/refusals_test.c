@@ -43,6 +43,9 @@ static const struct refused_call optional[] = {
     CALL(clone3),
     CALL(openat),
     CALL(read),
+    CALL(pread64),
+    CALL(fstat),
+    CALL(fcntl),
     CALL(faccessat),
     CALL(prlimit64),
     CALL(close),
@@ -145,7 +148,8 @@ Test(refusals, without_new_memory_the_heap_stays_in_order)
 /* The loader needs some of them itself. */
 static bool is_for_the_loader(int number)
 {
-    return number == SYS_openat || number == SYS_read || number == SYS_close;
+    return number == SYS_openat || number == SYS_read || number == SYS_pread64 ||
+           number == SYS_fstat || number == SYS_close;
 }
 
 Test(refusals, programs_start_without_what_is_optional)

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "support/file_tree.h"
+#include "support/os_faults.h"
 
 enum { STALE_ERRNO = 1789 };
 #define MIB ((size_t)1 << 20)
@@ -500,4 +501,171 @@ Test(cgroup, nothing_stays_open_and_errno_stays)
     int again = dup(STDERR_FILENO);
     (void)close(again);
     cr_assert_eq(again, next);
+}
+
+/* --- files that stay open --- */
+
+static struct ap__cgroup_kept keep_found(void)
+{
+    struct ap__cgroup cgroup;
+    struct ap__cgroup_memory memory;
+    struct ap__cgroup_kept kept;
+    cr_assert(ap__cgroup_find_and_read(&cgroup, file_tree_root, &memory));
+    cr_assert(ap__cgroup_keep(&kept, &cgroup, &memory));
+    return kept;
+}
+
+static void expect_kept(struct ap__cgroup_kept *kept, size_t limit, size_t high, size_t used)
+{
+    struct ap__cgroup_memory memory;
+    size_t bound = limit < high ? limit : high;
+    cr_assert(ap__cgroup_read_kept(kept, &memory));
+    cr_assert_eq(memory.limit_bytes, limit);
+    cr_assert_eq(memory.high_bytes, high);
+    cr_assert_eq(memory.used_bytes, used);
+    cr_assert_eq(memory.room_bytes, bound == SIZE_MAX ? SIZE_MAX : bound - used);
+}
+
+static void expect_unreadable(struct ap__cgroup_kept *kept)
+{
+    struct ap__cgroup_memory memory;
+    errno = STALE_ERRNO;
+    cr_assert_not(ap__cgroup_read_kept(kept, &memory));
+    cr_assert_eq(errno, STALE_ERRNO);
+}
+
+static void put_group(const char *folder, size_t limit, size_t used)
+{
+    char name[256];
+    (void)snprintf(name, sizeof name, GROUPS "%s/memory.max", folder);
+    file_tree_put(name, "%zu\n", limit);
+    (void)snprintf(name, sizeof name, GROUPS "%s/memory.current", folder);
+    file_tree_put(name, "%zu\n", used);
+}
+
+Test(cgroup, kept_files_are_read_without_opening_any)
+{
+    put_process("0::/g\n");
+    put_group("/g", 100 * MIB, 60 * MIB);
+    file_tree_put(GROUPS "/g/memory.high", "max\n");
+    file_tree_put(GROUPS "/g/memory.stat", "anon 1\ninactive_file %zu\n", 20 * MIB);
+    struct ap__cgroup_kept kept = keep_found();
+    os_faults_reset();
+    expect_kept(&kept, 100 * MIB, SIZE_MAX, 40 * MIB);
+    put_group("/g", 80 * MIB, 50 * MIB);
+    file_tree_put(GROUPS "/g/memory.high", "%zu\n", 70 * MIB);
+    file_tree_put(GROUPS "/g/memory.stat", "anon 1\ninactive_file %zu\n", 30 * MIB);
+    expect_kept(&kept, 80 * MIB, 70 * MIB, 20 * MIB);
+    cr_assert_eq(os_faults_count(OS_FAULTS_OPENAT), 0);
+    cr_assert_eq(os_faults_count(OS_FAULTS_CLOSE), 0);
+    ap__cgroup_forget(&kept);
+    expect_unreadable(&kept);
+}
+
+Test(cgroup, kept_files_of_version_1)
+{
+    put_process("4:memory:/g\n");
+    file_tree_put(GROUPS "/memory/g/memory.limit_in_bytes", "%zu\n", 64 * MIB);
+    file_tree_put(GROUPS "/memory/g/memory.usage_in_bytes", "%zu\n", 32 * MIB);
+    file_tree_put(GROUPS "/memory/g/memory.stat", "total_inactive_file %zu\n", 10 * MIB);
+    struct ap__cgroup_kept kept = keep_found();
+    expect_kept(&kept, 64 * MIB, SIZE_MAX, 22 * MIB);
+    file_tree_put(GROUPS "/memory/g/memory.limit_in_bytes", "9223372036854771712\n");
+    expect_kept(&kept, SIZE_MAX, SIZE_MAX, 0);
+    ap__cgroup_forget(&kept);
+}
+
+Test(cgroup, the_group_with_the_least_room_is_kept)
+{
+    put_process("0::/a/b/c\n");
+    put_group("/a", 500 * MIB, 490 * MIB);
+    put_group("/a/b", 200 * MIB, 170 * MIB);
+    put_group("/a/b/c", 100 * MIB, 20 * MIB);
+    struct ap__cgroup_memory memory = read_found();
+    cr_assert_eq(memory.room_bytes, 10 * MIB);
+    cr_assert_eq(memory.other_room_bytes, 30 * MIB);
+    struct ap__cgroup_kept kept = keep_found();
+    expect_kept(&kept, 500 * MIB, SIZE_MAX, 490 * MIB);
+    ap__cgroup_forget(&kept);
+    put_group("/a/b/c", 21 * MIB, 20 * MIB);
+    cr_assert_eq(read_found().other_room_bytes, 10 * MIB);
+    kept = keep_found();
+    expect_kept(&kept, 21 * MIB, SIZE_MAX, 20 * MIB);
+    ap__cgroup_forget(&kept);
+}
+
+Test(cgroup, of_one_group_with_a_limit_no_other_has_less_room)
+{
+    put_process("0::/a/b\n");
+    put_group("/a", 500 * MIB, 490 * MIB);
+    file_tree_put(GROUPS "/a/b/memory.max", "max\n");
+    cr_assert_eq(read_found().other_room_bytes, SIZE_MAX);
+}
+
+Test(cgroup, without_a_limit_the_lowest_group_with_files_is_kept)
+{
+    put_process("0::/a/b/leaf\n");
+    file_tree_put(GROUPS "/a/memory.max", "max\n");
+    file_tree_put(GROUPS "/a/b/memory.max", "max\n");
+    file_tree_put(GROUPS "/a/b/leaf/cgroup.procs", "1\n");
+    struct ap__cgroup_kept kept = keep_found();
+    expect_kept(&kept, SIZE_MAX, SIZE_MAX, 0);
+    file_tree_put(GROUPS "/a/b/memory.max", "%zu\n", 7 * MIB);
+    expect_kept(&kept, 7 * MIB, SIZE_MAX, 0);
+    ap__cgroup_forget(&kept);
+}
+
+Test(cgroup, one_kept_file_lost_is_all_lost)
+{
+    put_process("0::/g\n");
+    put_group("/g", 100 * MIB, 60 * MIB);
+    file_tree_put(GROUPS "/g/memory.high", "max\n");
+    file_tree_put(GROUPS "/g/memory.stat", "inactive_file 1\n");
+    for (unsigned i = 0; i < AP__CGROUP_FILES; i++) {
+        struct ap__cgroup_kept kept = keep_found();
+        cr_assert_eq(close(kept.files[i].number), 0);
+        expect_unreadable(&kept);
+        os_faults_reset();
+        expect_unreadable(&kept);
+        cr_assert_eq(os_faults_count(OS_FAULTS_FSTAT), 0, "it asks no more");
+        ap__cgroup_forget(&kept);
+        cr_assert_eq(fcntl(240, F_GETFD), -1, "what was still ours is closed");
+    }
+}
+
+Test(cgroup, kept_files_that_say_nothing_leave_it_at_that)
+{
+    put_process("0::/g\n");
+    put_group("/g", 100 * MIB, 60 * MIB);
+    struct ap__cgroup_kept kept = keep_found();
+    file_tree_put(GROUPS "/g/memory.max", "%s", "");
+    expect_unreadable(&kept);
+    os_faults_fail_nth(OS_FAULTS_PREAD, 1);
+    expect_unreadable(&kept);
+    put_group("/g", 90 * MIB, 60 * MIB);
+    expect_kept(&kept, 90 * MIB, SIZE_MAX, 60 * MIB);
+    ap__cgroup_forget(&kept);
+}
+
+/* All files, or none. */
+Test(cgroup, a_refused_call_keeps_nothing)
+{
+    static const enum os_faults_call calls[] = {OS_FAULTS_OPENAT, OS_FAULTS_FCNTL, OS_FAULTS_FSTAT};
+    struct ap__cgroup cgroup;
+    struct ap__cgroup_memory memory;
+    struct ap__cgroup_kept kept;
+    put_process("0::/g\n");
+    put_group("/g", 100 * MIB, 60 * MIB);
+    file_tree_put(GROUPS "/g/memory.high", "max\n");
+    file_tree_put(GROUPS "/g/memory.stat", "inactive_file 1\n");
+    cr_assert(ap__cgroup_find_and_read(&cgroup, file_tree_root, &memory));
+    for (size_t call = 0; call < sizeof calls / sizeof *calls; call++) {
+        for (unsigned long n = 1; n <= AP__CGROUP_FILES; n++) {
+            os_faults_fail_nth(calls[call], n);
+            cr_assert_not(ap__cgroup_keep(&kept, &cgroup, &memory));
+            os_faults_reset();
+            expect_unreadable(&kept);
+            cr_assert_eq(fcntl(240, F_GETFD), -1);
+        }
+    }
 }
