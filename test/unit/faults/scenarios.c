@@ -20,6 +20,7 @@
 #include "apmalloc.h"
 #include "cache/thread.h"
 #include "decay/decay.h"
+#include "life/soft_limit.h"
 #include "support/consistency.h"
 #include "support/os_faults.h"
 
@@ -244,13 +245,21 @@ static void statistics(void)
     }
 }
 
+/* The group's files, which stay open, and readings of these. */
 static void limits(void)
 {
+    uint64_t now_ms = 1000000;
+    int next = dup(STDERR_FILENO);
+    (void)close(next);
     stale_errno();
     ap_update_limits();
+    ap__soft_limit_update_now_and_then(now_ms);
     require(errno == STALE_ERRNO, "limits changed errno");
     small_blocks();
     ap_update_limits();
+    ap__soft_limit_update_now_and_then(now_ms + 5000);
+    int next_after = dup(STDERR_FILENO);
+    require(close(next_after) != 0 || next_after == next, "a descriptor is lost");
 }
 
 static void fork_and_use(void)
