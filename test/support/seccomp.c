@@ -11,6 +11,8 @@
 #include <linux/seccomp.h>
 #include <stdint.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define LOAD(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(offset))
 #define RETURN(value) BPF_STMT(BPF_RET | BPF_K, (uint32_t)(value))
@@ -19,11 +21,12 @@
 #define SKIP_UNLESS_SET(bits, skipped)                                                             \
     BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, (uint32_t)(bits), 0, (skipped))
 
-static bool install(struct sock_filter *program, size_t length)
+/* `flags`: of seccomp(2). */
+static bool install(struct sock_filter *program, size_t length, unsigned long flags)
 {
     struct sock_fprog filter = {.len = (unsigned short)length, .filter = program};
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) == 0;
+           syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter) == 0;
 }
 
 bool seccomp_is_available(void)
@@ -33,7 +36,8 @@ bool seccomp_is_available(void)
 }
 
 /* `listed` for the calls in the list, `other` for the rest. */
-static bool filter_by_number(const int *calls, size_t count, uint32_t listed, uint32_t other)
+static bool filter_by_number(const int *calls, size_t count, uint32_t listed, uint32_t other,
+                             unsigned long flags)
 {
     struct sock_filter program[2 * SECCOMP_CALLS_MAX + 2];
     size_t n = 0;
@@ -46,7 +50,7 @@ static bool filter_by_number(const int *calls, size_t count, uint32_t listed, ui
         program[n++] = (struct sock_filter)RETURN(listed);
     }
     program[n++] = (struct sock_filter)RETURN(other);
-    return install(program, n);
+    return install(program, n, flags);
 }
 
 static uint32_t action_for(int error)
@@ -57,12 +61,18 @@ static uint32_t action_for(int error)
 
 bool seccomp_refuse(const int *calls, size_t count, int error)
 {
-    return filter_by_number(calls, count, action_for(error), SECCOMP_RET_ALLOW);
+    return filter_by_number(calls, count, action_for(error), SECCOMP_RET_ALLOW, 0);
+}
+
+bool seccomp_refuse_in_all_threads(const int *calls, size_t count, int error)
+{
+    return filter_by_number(calls, count, action_for(error), SECCOMP_RET_ALLOW,
+                            SECCOMP_FILTER_FLAG_TSYNC);
 }
 
 bool seccomp_allow_only(const int *calls, size_t count, int error)
 {
-    return filter_by_number(calls, count, SECCOMP_RET_ALLOW, action_for(error));
+    return filter_by_number(calls, count, SECCOMP_RET_ALLOW, action_for(error), 0);
 }
 
 bool seccomp_kill_without_flag(int call, unsigned argument, unsigned flags)
@@ -79,5 +89,5 @@ bool seccomp_kill_without_flag(int call, unsigned argument, unsigned flags)
         RETURN(SECCOMP_RET_ALLOW),
         RETURN(SECCOMP_RET_KILL_PROCESS),
     };
-    return install(program, sizeof program / sizeof program[0]);
+    return install(program, sizeof program / sizeof program[0], 0);
 }

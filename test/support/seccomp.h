@@ -21,6 +21,9 @@ bool seccomp_is_available(void);
 /* These calls fail with `error`, all others do what they do. */
 bool seccomp_refuse(const int *calls, size_t count, int error);
 
+/* The same for all threads there are, and will be; not for those of other processes. */
+bool seccomp_refuse_in_all_threads(const int *calls, size_t count, int error);
+
 /* All calls but these fail with `error`, or end the process by SIGSYS if it is SECCOMP_KILL. */
 bool seccomp_allow_only(const int *calls, size_t count, int error);
 
