@@ -144,9 +144,10 @@ void ap_set_pressure_callback(ap_pressure_callback callback, void *context) AP_N
 
 /**
  * Reads again what memory the control group of the process allows, which sets the soft limit (see the
- * options soft_limit and cgroup). The library reads it at start, and later only if option
- * cgroup_check_ms says so, because a program may have forbidden itself to open files since. Opens and
- * reads some small files. Thread-safe.
+ * options soft_limit and cgroup). The library does so at start; where there is a limit then, the files of the group
+ * that is nearest to its own stay open, and the helper thread reads these again now and then (cgroup_check_ms). This
+ * function is for what that cannot see: a limit set where there was none, another group. It opens some small files,
+ * which a program may have forbidden itself by then. Thread-safe.
  */
 void ap_update_limits(void) AP_NOTHROW_;
 

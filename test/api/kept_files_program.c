@@ -323,7 +323,7 @@ static void reuses_some(void)
     int small = open_small_limit();
     expect(dup2(small, kept + 2) == kept + 2, "the file of what is used");
     open_group();
-    put_number(group.limit, 10 * MIB);
+    put_number(group.limit, MIB);
     expect_room_for(READINGS_MS);
     ap_update_limits();
     expect(is_open(kept + 2), "a descriptor of the program is still open");

@@ -185,6 +185,22 @@ static void check_memory(const struct ap__cgroup_memory *memory)
     FUZZ_CHECK(memory->used_bytes < (size_t)1 << 62);
 }
 
+/* Files that stay open say the same as those that are opened. */
+static void check_kept(const struct ap__cgroup *cgroup, const struct ap__cgroup_memory *memory)
+{
+    struct ap__cgroup_kept kept;
+    struct ap__cgroup_memory of_kept;
+    FUZZ_CHECK(memory->folder_length >= cgroup->mount_length);
+    FUZZ_CHECK(memory->folder_length <= strlen(cgroup->folder));
+    FUZZ_CHECK(memory->other_room_bytes >= memory->room_bytes);
+    FUZZ_CHECK(ap__cgroup_keep(&kept, cgroup, memory));
+    FUZZ_CHECK(ap__cgroup_read_kept(&kept, &of_kept));
+    check_memory(&of_kept);
+    FUZZ_CHECK(of_kept.used_bytes == memory->used_bytes);
+    FUZZ_CHECK(of_kept.room_bytes == memory->room_bytes);
+    ap__cgroup_forget(&kept);
+}
+
 static void check_groups(void)
 {
     struct ap__cgroup cgroup, again;
@@ -201,6 +217,7 @@ static void check_groups(void)
         check_memory(&memory);
         FUZZ_CHECK(ap__cgroup_read(&cgroup, &memory_again));
         FUZZ_CHECK(is_same(&memory, &memory_again));
+        check_kept(&cgroup, &memory);
     }
     FUZZ_CHECK(errno == STALE_ERRNO);
 }
