@@ -17,6 +17,7 @@
 #include "life/init.h"
 #include "observe/stats_print.h"
 #include "os/os.h"
+#include "pack/pack.h"
 
 void ap__thread_idle(void)
 {
@@ -36,6 +37,7 @@ size_t ap__trim(void)
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         purged += ap__central_purge(c, 0, 0, &pending);
     }
+    purged += ap__pack_purge(0, 0, &pending);
     return purged + ap__page_heap_purge_all();
 }
 

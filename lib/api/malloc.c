@@ -23,6 +23,7 @@
 #include "heap/page_heap.h"
 #include "large/large.h"
 #include "life/init.h"
+#include "pack/pack.h"
 
 void *ap__no_memory(void)
 {
@@ -30,22 +31,57 @@ void *ap__no_memory(void)
     return NULL;
 }
 
-/* A block when the hit path has none, and pages of their own are for none of the thread's. */
-static void *take_plain(struct ap__thread_cache *cache, size_t size, unsigned size_class)
+static void *take_of_class(struct ap__thread_cache *cache, unsigned size_class)
 {
     void *p = NULL;
     if (AP_UNLIKELY(cache == NULL)) {
         return ap__central_take(size_class, &p, 1) == 1 ? p : NULL;
     }
-    struct ap__free_list *list = &cache->lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    p = ap__slot_load(top);
-    if (p != NULL) {
-        ap__free_list_set_top(list, top - 1);
-        return p;
-    }
-    ap__fine_classes_note(&cache->infos[size_class].fitting, size_class, size);
     return ap__thread_cache_refill(cache, size_class);
+}
+
+static void *take_packed(const struct ap__thread_cache *cache, size_t size)
+{
+    return ap__pack_take(size, cache != NULL ? cache->number : 0);
+}
+
+/* Where the class has all the spans that it may have and no block: a packed one, or, if there is no memory for a span of
+ * those, as short a span as the class needs; or what packed spans that are there have free. */
+static AP_NOINLINE void *take_beyond_bound(struct ap__thread_cache *cache, size_t alignment,
+                                           size_t size, unsigned size_class)
+{
+    bool may_pack = ap__pack_may(alignment, size);
+    void *p = NULL;
+    if (ap__central_bound(size_class) != SIZE_MAX) {
+        p = may_pack ? take_packed(cache, size) : NULL;
+        if (p == NULL) {
+            ap__central_set_bound(size_class, SIZE_MAX);
+            p = take_of_class(cache, size_class);
+        }
+    }
+    return p == NULL && may_pack ? take_packed(cache, size) : p;
+}
+
+/* A block when the hit path has none, and pages of their own are for none of the thread's. */
+static void *take_plain(struct ap__thread_cache *cache, size_t alignment, size_t size,
+                        unsigned size_class)
+{
+    void *p = NULL;
+    if (AP_LIKELY(cache != NULL)) {
+        struct ap__free_list *list = &cache->lists[size_class];
+        ap__slot *top = ap__free_list_top(list);
+        p = ap__slot_load(top);
+        if (p != NULL) {
+            ap__free_list_set_top(list, top - 1);
+            return p;
+        }
+        ap__fine_classes_note(&cache->infos[size_class].fitting, size_class,
+                              ap__size_for_aligned(alignment, size));
+    }
+    if (AP_LIKELY(!ap__central_is_at_bound(size_class))) {
+        p = take_of_class(cache, size_class);
+    }
+    return AP_LIKELY(p != NULL) ? p : take_beyond_bound(cache, alignment, size, size_class);
 }
 
 /* How many allocations the caller stands for: in the mean, as many as the cache gets blocks at a time. */
@@ -84,9 +120,8 @@ static void *take_slow(size_t alignment, size_t size, unsigned size_class, const
         p = ap__sampled_take(alignment, size, false, caller);
     }
     if (AP_LIKELY(p == NULL)) {
-        p = AP_UNLIKELY(ap__options.hardened != 0)
-                ? ap__hardened_take(cache, alignment, size)
-                : take_plain(cache, ap__size_for_aligned(alignment, size), size_class);
+        p = AP_UNLIKELY(ap__options.hardened != 0) ? ap__hardened_take(cache, alignment, size)
+                                                   : take_plain(cache, alignment, size, size_class);
     }
     if (AP_UNLIKELY(p == NULL && ap__sampled_is_on())) {
         p = ap__sampled_take(alignment, size, true, caller);
@@ -172,11 +207,20 @@ static size_t exact_size(const void *p, const char *function)
     return size;
 }
 
+static size_t packed_size(struct ap__span *span, const void *p, const char *function)
+{
+    size_t usable = ap__pack_usable_size(span, p);
+    if (AP_UNLIKELY(usable == 0)) {
+        ap__misuse(function, p, ap__pack_why_no_block(span, p));
+    }
+    return usable;
+}
+
 struct ap__block ap__block_at(const void *p, const char *function)
 {
     check_aligned(p, function);
     if (AP_UNLIKELY(ap__is_exact(p))) {
-        return (struct ap__block){exact_size(p, function), 0};
+        return (struct ap__block){exact_size(p, function), 0, NULL};
     }
     unsigned size_class = ap__page_heap_class_of(p);
     if (size_class != 0) {
@@ -184,13 +228,14 @@ struct ap__block ap__block_at(const void *p, const char *function)
             ap__misuse(function, p, AP__MISUSE_INTERIOR);
         }
         ap__check_live(size_class, p, function);
-        return (struct ap__block){ap__size_class[size_class].size, size_class};
+        return (struct ap__block){ap__size_class[size_class].size, size_class, NULL};
     }
-    size_t usable = ap__large_usable_size(p);
+    struct ap__span *packed = ap__pack_span_of(p);
+    size_t usable = packed != NULL ? packed_size(packed, p, function) : ap__large_usable_size(p);
     if (AP_UNLIKELY(usable == 0)) {
         report_no_block(p, function);
     }
-    return (struct ap__block){usable, 0};
+    return (struct ap__block){usable, 0, packed};
 }
 
 /* ------------------------------------------------------------ free */
@@ -203,6 +248,13 @@ static void free_small(unsigned size_class, void *p, const char *function)
         ap__central_give(size_class, &p, 1, function);
     } else {
         ap__thread_cache_overflow(cache, size_class, p, function);
+    }
+}
+
+static void free_packed(struct ap__span *span, void *p, const char *function)
+{
+    if (ap__pack_give(span, p, function)) {
+        ap__decay_poll();
     }
 }
 
@@ -242,6 +294,11 @@ void ap__free_slow(void *p, const char *function)
     unsigned size_class = ap__page_heap_class_of(p);
     if (size_class != 0) {
         free_small(size_class, p, function);
+        return;
+    }
+    struct ap__span *packed = ap__pack_span_of(p);
+    if (packed != NULL) {
+        free_packed(packed, p, function);
     } else {
         free_large(p, function);
     }

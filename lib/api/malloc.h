@@ -13,7 +13,8 @@
 /* What a pointer is, once looked at. */
 struct ap__block {
     size_t usable_bytes;
-    unsigned size_class; /* 0: a large object */
+    unsigned size_class;     /* 0: a large object, or packed */
+    struct ap__span *packed; /* the span that it is packed in, or NULL */
 };
 
 /* The live block that starts at `p`; anything else is misuse of `function`. */

@@ -19,6 +19,7 @@
 #include "hardened/hardened.h"
 #include "hardened/sampled.h"
 #include "large/large.h"
+#include "pack/pack.h"
 
 enum { LITTLE = 8 }; /* growth by up to this part of a block */
 
@@ -87,6 +88,20 @@ static void *resize_large(void *p, size_t usable_bytes, size_t size, const char 
     return moved != NULL ? moved : copy_to_new(p, ap__min(usable_bytes, size), size, function);
 }
 
+/* Where it lies, if possible. Less than an eighth less is not worth the lock. */
+static void *resize_packed(void *p, struct ap__block block, size_t size, const char *function)
+{
+    size_t before = block.usable_bytes;
+    bool is_fine = size <= before && before - size <= before / LITTLE;
+    if (is_fine || ap__pack_resize(block.packed, p, before, size)) {
+        return p;
+    }
+    if (size > block.usable_bytes) {
+        return copy_to_new(p, block.usable_bytes, size, function);
+    }
+    return size >= block.usable_bytes / 2 ? p : shrink(p, size, function);
+}
+
 /* A block that is exactly as long as it says: it stays if its slot or its pages do, and is copied otherwise. */
 static void *resize_exact(void *p, size_t old_size, size_t size, const char *function)
 {
@@ -112,6 +127,9 @@ static AP_NOINLINE void *resize(void *p, size_t size, const char *function)
     }
     if (AP_UNLIKELY(ap__is_exact(p))) {
         return resize_exact(p, block.usable_bytes, size, function);
+    }
+    if (block.packed != NULL) {
+        return resize_packed(p, block, size, function);
     }
     if (block.size_class == 0) {
         return resize_large(p, block.usable_bytes, size, function);

@@ -12,6 +12,7 @@
 #include "cache/fine_classes.h"
 
 #include "central/central_free_list.h"
+#include "pack/pack.h"
 
 enum { SAVED_PART_MIN = 128 }; /* of the memory in small blocks */
 #define SAVED_BYTES_MIN ((size_t)128 << 10)
@@ -57,7 +58,8 @@ size_t ap__fine_classes_worth(void)
     if (when_to_open != AP__WHEN_AUTO) {
         return SIZE_MAX;
     }
-    size_t bytes = 0; /* in small blocks, those that thread caches hold included */
+    /* In small blocks, those that thread caches hold included. */
+    size_t bytes = ap__pack_block_bytes();
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         bytes += ap__central_claimed(c) * ap__size_class[c].size;
     }

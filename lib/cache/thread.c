@@ -126,6 +126,7 @@ static struct ap__thread_cache *new_record_locked(void)
         ap__thread_cache_init(cache);
         cache->next = atomic_load_explicit(&caches, memory_order_relaxed);
         if (cache->next != NULL) {
+            cache->number = cache->next->number + 1;
             ap__central_share();
         }
         AP__YIELD_POINT();

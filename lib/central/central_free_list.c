@@ -298,12 +298,14 @@ static inline unsigned give_run_locked(struct ap__span *span, const struct ap__s
 static unsigned give_to_span_locked(struct ap__shard *shard, struct ap__span *span,
                                     void *const *blocks, unsigned count, enum given *given)
 {
-    const struct ap__size_class *info = &ap__size_class[span->size_class];
+    unsigned size_class = span->size_class;
+    const struct ap__size_class *info = &ap__size_class[size_class];
     unsigned done = give_run_locked(span, info, blocks, count, given);
     if (done != 0) {
         ap__counter_add(&shard->claimed, -(uint64_t)done);
         become_unpurged_locked(shard, span);
         ap__shard_settle_locked(shard, span);
+        ap__shard_leave_bound(size_class);
     }
     return done;
 }

@@ -43,6 +43,18 @@ unsigned ap__central_take(unsigned size_class, void **blocks, unsigned count);
  */
 unsigned ap__central_take_lines(unsigned size_class, void **blocks, unsigned count);
 
+/*
+ * A class with a bound adds no span beyond so many bytes of them: whoever asks for blocks has another place for those that
+ * the spans do not hold. SIZE_MAX: no bound. Any thread; takes no lock, may be seen late.
+ */
+void ap__central_set_bound(unsigned size_class, size_t bytes);
+
+/* The bound of the class; SIZE_MAX: none. */
+size_t ap__central_bound(unsigned size_class);
+
+/* Whether a claim has been refused for that, and no block has come back since. Takes no lock, may be late. */
+bool ap__central_is_at_bound(unsigned size_class);
+
 /* Takes blocks back. What is not a claimed block of the class is misuse of `function`. */
 void ap__central_give(unsigned size_class, void *const *blocks, unsigned count,
                       const char *function);

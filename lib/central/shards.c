@@ -44,6 +44,10 @@ static unsigned shard_count = 1;
 static _Atomic(bool) is_shared;
 static _Atomic(bool) is_spread[AP_CLASS_COUNT];
 
+/* relaxed, all: a span more or less, or a claim that is tried in vain, does no harm. */
+static _Atomic(size_t) bound_below_max[AP_CLASS_COUNT]; /* SIZE_MAX - bytes: 0 is no bound */
+_Atomic(bool) ap__class_at_bound[AP_CLASS_COUNT];
+
 void ap__shards_init(unsigned count)
 {
     count = count != 0 ? count : ap__os_cpu_count();
@@ -143,9 +147,37 @@ static void leave_span_locked(struct ap__shard *shard, struct ap__span *span)
     ap__span_lists_remove(&shard->lists, span);
 }
 
+void ap__central_set_bound(unsigned size_class, size_t bytes)
+{
+    atomic_store_explicit(&bound_below_max[size_class], SIZE_MAX - bytes, memory_order_relaxed);
+    atomic_store_explicit(&ap__class_at_bound[size_class], false, memory_order_relaxed);
+}
+
+size_t ap__central_bound(unsigned size_class)
+{
+    return SIZE_MAX - atomic_load_explicit(&bound_below_max[size_class], memory_order_relaxed);
+}
+
+bool ap__central_is_at_bound(unsigned size_class)
+{
+    return atomic_load_explicit(&ap__class_at_bound[size_class], memory_order_relaxed);
+}
+
+/* Whether the class has all the spans that its bound allows. */
+static bool is_at_bound_locked(const struct ap__shard *shard, unsigned size_class)
+{
+    size_t bytes = (size_t)ap__size_class[size_class].span_granules * AP_GRANULE *
+                   shard->lists.members * ap__central_shards(size_class);
+    return bytes >= ap__central_bound(size_class);
+}
+
 static bool add_span_locked(struct ap__shard *shard, unsigned size_class)
 {
     const struct ap__size_class *info = &ap__size_class[size_class];
+    if (AP_UNLIKELY(is_at_bound_locked(shard, size_class))) {
+        atomic_store_explicit(&ap__class_at_bound[size_class], true, memory_order_relaxed);
+        return false;
+    }
     uint64_t *bitmap = ap__meta_take(bitmap_bytes(info->slots));
     if (bitmap == NULL) {
         return false;

@@ -85,6 +85,18 @@ static inline void ap__shard_settle_locked(struct ap__shard *shard, struct ap__s
     }
 }
 
+/* See ap__central_is_at_bound(). */
+extern AP_HIDDEN _Atomic(bool) ap__class_at_bound[AP_CLASS_COUNT];
+
+/* Blocks of the class have come back. */
+static inline void ap__shard_leave_bound(unsigned size_class)
+{
+    if (AP_UNLIKELY(
+            atomic_load_explicit(&ap__class_at_bound[size_class], memory_order_relaxed))) {
+        atomic_store_explicit(&ap__class_at_bound[size_class], false, memory_order_relaxed);
+    }
+}
+
 /* For ap__span_of_class(): an address that is not in the region. */
 struct ap__span *ap__span_of_class_outside(unsigned size_class, const void *p);
 

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "central/shards.h"
 #include "heap/page_heap.h"
 #include "meta/meta.h"
 #include "os/bell.h"
@@ -176,6 +177,7 @@ unsigned ap__transfer_give(unsigned size_class, void *const *blocks, unsigned co
     }
     ap__lock_release(&transfer->lock);
     AP__YIELD_POINT();
+    ap__shard_leave_bound(size_class);
     ap__bell_ring(&ap__heap_bell);
     return kept;
 }

@@ -48,6 +48,9 @@
     X(fine_classes, WHEN, AP__WHEN_AUTO, AP__WHEN_AUTO, AP__WHEN_ALWAYS,                           \
       "eight size classes a doubling, not four; auto: each where it saves a hundredth of the "     \
       "memory in small blocks, 128K at least")                                                     \
+    X(pack, WHEN, AP__WHEN_AUTO, AP__WHEN_AUTO, AP__WHEN_ALWAYS,                                   \
+      "blocks of 1K to 64K lie side by side, as long as they were asked for; auto: those beyond "  \
+      "the first 1M of each size class, unless such blocks come and go")                           \
     X(limit, BYTES, 0, 0, AP_TIB(1024), "bytes of heap beyond which allocation fails; 0: none")    \
     X(soft_limit, BYTES, 0, 0, AP_TIB(1024),                                                       \
       "bytes of heap beyond which unused memory is given back at once and caches stay small; 0: "  \

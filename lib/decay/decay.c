@@ -22,6 +22,7 @@
 #include "os/bell.h"
 #include "os/os.h"
 #include "os/yield.h"
+#include "pack/pack.h"
 
 enum {
     LONG_DIVISOR = 5,     /* how much sooner long spans go */
@@ -167,6 +168,7 @@ static void look(uint64_t periods)
         more |= empty_transfer_caches(c);
         (void)ap__central_purge(c, AGE_LEAST, LOOKS_PER_DECAY, &more);
     }
+    (void)ap__pack_purge(AGE_LEAST, LOOKS_PER_DECAY, &more);
     AP__YIELD_POINT();
     if (more) {
         ap__decay_expect_work();
@@ -209,6 +211,7 @@ static size_t give_back_at_once(void)
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         (void)ap__central_purge(c, 0, 0, &more);
     }
+    (void)ap__pack_purge(0, 0, &more);
     return ap__page_heap_purge_all();
 }
 

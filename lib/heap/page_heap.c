@@ -349,56 +349,66 @@ static bool settle_recent_locked(void)
 
 /* ------------------------------------------------------------ the interface */
 
-static void become_used_locked(struct ap__span *span, unsigned size_class)
+/* What a span is wanted for. */
+struct use {
+    enum ap__span_state state; /* SMALL, LARGE or PACKED */
+    unsigned size_class;       /* SMALL only, else 0 */
+};
+
+static void become_used_locked(struct ap__span *span, struct use use)
 {
     span->link.next = NULL;
     span->link.previous = NULL;
-    span->size_class = (uint8_t)size_class;
-    if (size_class == 0) {
-        span->state = AP__SPAN_LARGE;
+    span->size_class = (uint8_t)use.size_class;
+    span->state = (uint8_t)use.state;
+    if (use.state == AP__SPAN_LARGE) {
         span->large.size_bytes = 0;
         span->large.alignment = 0;
         large_granules += span->granules;
         large_count++;
-    } else {
-        span->state = AP__SPAN_SMALL;
+    } else if (use.state == AP__SPAN_SMALL) {
         span->slots.free_slots = 0;
     }
     if (span->outside) {
         return;
     }
     size_t first = first_granule_of(span);
-    if (size_class == 0) {
+    if (use.state == AP__SPAN_LARGE) {
         ap__region_set_span_ends(first, span->granules, span);
-    } else {
-        ap__region_set_span(first, span->granules, span);
-        ap__region_set_class(first, span->granules, size_class);
+        return;
+    }
+    ap__region_set_span(first, span->granules, span);
+    if (use.state == AP__SPAN_SMALL) {
+        ap__region_set_class(first, span->granules, use.size_class);
     }
 }
 
-static struct ap__span *take_any_locked(size_t granules, size_t alignment, unsigned size_class)
+static struct ap__span *take_any_locked(size_t granules, size_t alignment, struct use use)
 {
     struct ap__span *span = take_fit_locked(granules, alignment);
     if (span == NULL && settle_recent_locked()) {
         span = take_fit_locked(granules, alignment);
     }
-    if (span == NULL && grow_locked(granules, alignment, size_class != 0)) {
+    if (span == NULL && grow_locked(granules, alignment, use.state != AP__SPAN_LARGE)) {
         span = take_fit_locked(granules, alignment);
     }
-    return span != NULL ? span : take_outside_locked(granules, alignment, size_class);
+    if (span == NULL && use.state != AP__SPAN_PACKED) {
+        span = take_outside_locked(granules, alignment, use.size_class);
+    }
+    return span;
 }
 
-struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned size_class)
+static struct ap__span *take(size_t granules, size_t alignment, struct use use)
 {
     AP_ASSERT(granules != 0 && alignment >= AP_GRANULE && ap__is_power_of_two(alignment));
     ap__lock_take(&lock);
     struct ap__span *span = NULL;
     if (AP_LIKELY(is_allowed_locked(granules)) ||
         (settle_recent_locked() && is_allowed_locked(granules))) {
-        span = take_any_locked(granules, alignment, size_class);
+        span = take_any_locked(granules, alignment, use);
     }
     if (span != NULL) {
-        become_used_locked(span, size_class);
+        become_used_locked(span, use);
     }
     size_t excess = note_limits_locked();
     ap__lock_release(&lock);
@@ -406,6 +416,17 @@ struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned 
         purge_excess(excess);
     }
     return span;
+}
+
+struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned size_class)
+{
+    enum ap__span_state state = size_class == 0 ? AP__SPAN_LARGE : AP__SPAN_SMALL;
+    return take(granules, alignment, (struct use){state, size_class});
+}
+
+struct ap__span *ap__page_heap_take_packed(size_t granules)
+{
+    return take(granules, AP_GRANULE, (struct use){AP__SPAN_PACKED, 0});
 }
 
 /* A span whose pages were moved in is mapped afresh, so that its mapping merges with its neighbours'. */

@@ -29,6 +29,9 @@ struct ap__bell;
  */
 struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned size_class);
 
+/* A span for blocks of many sizes; never outside of the region, whose map finds it by any address in it. */
+struct ap__span *ap__page_heap_take_packed(size_t granules);
+
 /* Takes a span back that no block and no table entry refers to. */
 void ap__page_heap_give(struct ap__span *span);
 
@@ -46,7 +49,7 @@ bool ap__page_heap_extend(struct ap__span *span, size_t granules);
 bool ap__page_heap_shorten(struct ap__span *span, size_t granules);
 
 /*
- * The span an address lies in, NULL if there is none. Exact for addresses in spans of small blocks;
+ * The span an address lies in, NULL if there is none. Exact for addresses in spans of small and of packed blocks;
  * elsewhere the record may be stale and the caller must look at its state and bounds.
  * Any thread, no lock.
  */

@@ -118,8 +118,8 @@ void ap__region_set_class(size_t first, size_t granules, unsigned size_class);
 /* Start of the span map. Written once, by init. */
 extern AP_HIDDEN _Atomic(_Atomic(struct ap__span *) *) ap__region_span_map;
 
-/* The span that a granule below the limit belongs to. Exact for every granule of a span of small
- * blocks and for the first and last granule of any other; elsewhere it may be a stale record. */
+/* The span that a granule below the limit belongs to. Exact for every granule of a span of small or
+ * packed blocks and for the first and last granule of any other; elsewhere it may be a stale record. */
 static inline struct ap__span *ap__region_span_of(size_t granule)
 {
     AP_ASSERT(granule < ap__region_limit_granules());

@@ -36,6 +36,8 @@ bool ap__span_is_valid(const struct ap__span *span)
                span->slots.free_slots <= ap__size_class[span->size_class].slots;
     case AP__SPAN_LARGE:
         return placed && span->large.size_bytes <= ap__span_bytes(span);
+    case AP__SPAN_PACKED:
+        return placed && !span->outside;
     default:
         return false;
     }

@@ -10,6 +10,7 @@
  *   PURGING being given back to the kernel       the purging thread, without a lock
  *   SMALL   carved into blocks of one class      central free list of that class, under its shard's lock
  *   LARGE   one large object                     whoever owns the object
+ *   PACKED  blocks of many sizes side by side    packed spans' lock
  */
 #ifndef AP_HEAP_SPAN_H
 #define AP_HEAP_SPAN_H
@@ -24,7 +25,8 @@ enum ap__span_state {
     AP__SPAN_FREE,
     AP__SPAN_PURGING,
     AP__SPAN_SMALL,
-    AP__SPAN_LARGE
+    AP__SPAN_LARGE,
+    AP__SPAN_PACKED
 };
 
 struct ap__span_link {
@@ -43,7 +45,7 @@ struct ap__span {
     /* SMALL: the class and its shard whose lock guards the span, as ap__shard_name() has it; 0: none yet, or no more.
      * Kept by central; read by anyone who frees a block. */
     _Atomic(uint16_t) shard;
-    struct ap__span_link link; /* FREE: dirty list; SMALL: central's list; UNUSED: next record */
+    struct ap__span_link link; /* FREE: dirty list; SMALL, PACKED: their layer's; UNUSED: next record */
     union {
         struct { /* FREE */
             struct ap__span *left;
@@ -67,6 +69,17 @@ struct ap__span {
             size_t alignment;
             uint8_t guard; /* enum ap__guard: what makes the end of the span inaccessible */
         } large;
+        struct {                    /* PACKED */
+            _Atomic(uint64_t) *map; /* its two bitmaps: pack/unit_map.h */
+            uint16_t free_units;
+            /* Units of the longest free run, or more: of what lies in each eighth of the span, and of all. */
+            uint16_t part_most[8];
+            uint16_t longest_most;
+            uint8_t bucket;        /* which of the lists of packed spans it is on */
+            uint8_t fresh;         /* the three of slots, to the same effect */
+            bool is_purged;
+            uint8_t claim_epoch;
+        } packed;
     };
 };
 _Static_assert(sizeof(struct ap__span) <= 128, "two cache lines a record");

@@ -43,6 +43,7 @@
 #include "os/fork_gate.h"
 #include "os/lock.h"
 #include "os/stack_trace.h"
+#include "pack/pack_pools.h"
 #include "table/large_table.h"
 
 /* libc's list of streams; absent from programs without streams, and perhaps from a later libc. */
@@ -115,6 +116,9 @@ static void for_each_lock_of_rank(enum ap__lock_rank rank, lock_function *functi
                 function(ap__transfer_lock(shard, c));
             }
         }
+        break;
+    case AP__RANK_PACK ... AP__RANK_PACK_LAST:
+        function(&ap__pack_pools[(unsigned)rank - AP__RANK_PACK].lock);
         break;
     case AP__RANK_CENTRAL ... AP__RANK_CENTRAL_LAST:
         for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {

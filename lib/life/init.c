@@ -30,6 +30,7 @@
 #include "os/lock.h"
 #include "os/os.h"
 #include "os/yield.h"
+#include "pack/pack.h"
 #include "table/large_table.h"
 
 /* A limit on address space leaves the program at least three quarters of it. */
@@ -50,6 +51,8 @@ static void apply_limits(void)
                                                     : (enum ap__when)ap__options.fine_classes);
     ap__huge_pages_init((enum ap__when)ap__options.thp, AP__HUGE_PAGE_SLOW_US);
     ap__central_init(ap__options.populate != 0, (unsigned)ap__options.cpu_shards);
+    ap__pack_init(ap__options.hardened != 0 ? AP__WHEN_NEVER : (enum ap__when)ap__options.pack,
+                  ap__options.populate != 0);
     ap__decay_init(ap__options.decay_ms);
     ap__decay_look_also(ap__thread_caches_take_idle);
     ap__soft_limit_init();

@@ -15,6 +15,7 @@
 #include "central/transfer_cache.h"
 #include "meta/meta.h"
 #include "os/yield.h"
+#include "pack/pack_pools.h"
 
 static void collect_thread(struct ap__stats *stats, const struct ap__thread_cache *cache)
 {
@@ -56,6 +57,9 @@ static void collect_locks(struct ap__lock_stats *sums)
             ap__lock_add_stats(ap__transfer_lock(shard, c), sums);
         }
     }
+    for (unsigned number = 0; number < AP_PACK_POOLS; number++) {
+        ap__lock_add_stats(&ap__pack_pools[number].lock, sums);
+    }
     ap__lock_add_stats(ap__page_heap_lock(), sums);
     ap__lock_add_stats(ap__meta_lock(), sums);
     ap__lock_add_stats(ap__thread_lock(), sums);
@@ -76,12 +80,13 @@ void ap__stats_collect(struct ap__stats *stats)
     }
     AP__YIELD_POINT();
     ap__page_heap_stats(&stats->heap);
+    ap__pack_stats(&stats->packed);
     ap__large_table_stats(&stats->table);
     ap__quarantine_stats(&stats->quarantine);
     ap__sampled_stats(&stats->sampled);
     stats->heap.large_spans -= ap__min(stats->quarantine.large, stats->heap.large_spans);
     stats->heap.large_bytes -= ap__min(stats->quarantine.large_bytes, stats->heap.large_bytes);
     stats->live_bytes -= ap__min(stats->quarantine.block_bytes, stats->live_bytes);
-    stats->live_bytes += stats->heap.large_bytes + stats->sampled.live_bytes;
+    stats->live_bytes += stats->heap.large_bytes + stats->packed.block_bytes + stats->sampled.live_bytes;
     stats->metadata_bytes = ap__meta_mapped_bytes() + stats->table.mapped_bytes;
 }

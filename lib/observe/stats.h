@@ -14,6 +14,7 @@
 #include "hardened/sampled.h"
 #include "heap/page_heap.h"
 #include "os/lock.h"
+#include "pack/pack.h"
 #include "table/large_table.h"
 
 struct ap__class_stats {
@@ -27,6 +28,7 @@ struct ap__class_stats {
 struct ap__stats {
     struct ap__class_stats classes[AP_CLASS_COUNT];
     struct ap__page_heap_stats heap;
+    struct ap__pack_stats packed;
     struct ap__large_table_stats table;
     size_t live_bytes;    /* in blocks and large objects the program holds */
     size_t cached_blocks; /* in thread and transfer caches */

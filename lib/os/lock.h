@@ -31,6 +31,8 @@ enum ap__lock_rank {
     AP__RANK_QUARANTINE,     /* freed memory that waits, with `hardened` */
     AP__RANK_SAMPLED,        /* the pool of guarded blocks */
     AP__RANK_TRANSFER_CACHE, /* one per class and shard; never two at once, but in fork */
+    AP__RANK_PACK, /* packed spans; a rank for each pool */
+    AP__RANK_PACK_LAST = AP__RANK_PACK + 7,
     AP__RANK_CENTRAL, /* one per class and shard: a rank for each shard; of one class at a time, but in fork */
     AP__RANK_CENTRAL_LAST = AP__RANK_CENTRAL + 7,
     AP__RANK_PAGE_HEAP, /* the page heap and its records */

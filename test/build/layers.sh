@@ -6,7 +6,7 @@
 
 lib=$1
 # Bottom to top, as in the table of lib/README.md.
-layers='base os guard config meta table heap central large decay cache hardened observe life api'
+layers='base os guard config meta table heap central pack large decay cache hardened observe life api'
 
 # shellcheck disable=SC2016 # backquotes, not a command
 documented=$(sed -n 's/^| `\([a-z]*\)` |.*/\1/p' "$lib/README.md" | paste -sd ' ')

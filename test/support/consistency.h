@@ -9,6 +9,7 @@
  *                 exactly one place, the sums
  *   central       bitmaps and counts, words before the first, bucket by the number of free slots, each span on
  *                 the list it says, spans whose pages are gone last, the class' counts
+ *   pack          bitmaps, counts and the bounds of runs, the list by the longest run, the pools' counts
  *   large         every large span is in the table once, every entry leads to its span
  *   caches        counts, capacities, room, bytes, grants; every block kept is a claimed slot of its class and is
  *                 kept once; the same of transfer caches
@@ -39,7 +40,7 @@ extern unsigned consistency_lock_seconds;
 /* What the last walk counted; complete if it found no fault. */
 struct consistency_sums {
     size_t free_spans, free_granules, dirty_granules, large_spans, large_granules, small_spans;
-    size_t outside_spans;
+    size_t outside_spans, packed_spans, packed_blocks;
     size_t claimed_blocks;  /* of spans; the other two and those that the program has */
     size_t cached_blocks;   /* in thread caches */
     size_t transfer_blocks; /* in transfer caches */

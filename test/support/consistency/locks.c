@@ -19,6 +19,7 @@
 #include "heap/page_heap.h"
 #include "meta/meta.h"
 #include "os/lock.h"
+#include "pack/pack_pools.h"
 
 unsigned consistency_lock_seconds = 20;
 
@@ -42,6 +43,9 @@ static void for_each_lock(lock_function *function)
         for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
             function(ap__transfer_lock(shard, c));
         }
+    }
+    for (unsigned number = 0; number < AP_PACK_POOLS; number++) {
+        function(&ap__pack_pools[number].lock);
     }
     for (unsigned shard = 0; shard < AP_CENTRAL_SHARDS_MAX; shard++) {
         for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {

@@ -22,10 +22,11 @@ static struct ap__page_heap_view heap;
 static void check_maps(const struct ap__span *span, size_t first)
 {
     unsigned size_class = span->state == AP__SPAN_SMALL ? span->size_class : 0;
+    bool is_found_anywhere = span->state == AP__SPAN_SMALL || span->state == AP__SPAN_PACKED;
     for (size_t i = first; i < first + span->granules && !walk.found; i++) {
         walk_check_span(ap__region_class_of(i) == size_class, "the class map has another class",
                         span);
-        walk_check_span(size_class == 0 || ap__region_span_of(i) == span,
+        walk_check_span(!is_found_anywhere || ap__region_span_of(i) == span,
                         "a granule of a small span leads elsewhere", span);
     }
 }
@@ -78,6 +79,9 @@ static void add_to_sums(const struct ap__span *span)
         break;
     case AP__SPAN_SMALL:
         walk.sums.small_spans++;
+        break;
+    case AP__SPAN_PACKED:
+        walk.sums.packed_spans++;
         break;
     default:
         break;

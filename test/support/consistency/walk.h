@@ -49,6 +49,7 @@ void walk_release_locks(void);
 
 void walk_page_heap(void);
 void walk_central(void);
+void walk_pack(void);
 void walk_table(void);
 void walk_caches(void); /* needs the sum of claimed blocks */
 

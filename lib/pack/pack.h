@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pack.h: blocks of a kilobyte to a granule, as long as they were asked to be, side by side in spans they share.
+ *
+ * A size class of such blocks costs memory twice: each block is as long as the class, a tenth more than it was asked for
+ * in the mean; and what the class has free nobody else can use. Here a block is as long as it was asked to be, in units
+ * of 128 bytes, and what is free serves any size. But each call takes one lock and searches a bitmap; blocks that come
+ * and go belong into thread caches. So a class has its own spans first (AP__PACK_BOUND_BYTES of them), which its caches
+ * serve; only what goes beyond, where a heap grows, is packed; and if it turns out that such blocks come and go, too, the
+ * class has as many spans of its own as it likes, for good (pack_traffic.h).
+ *
+ * Does: takes and gives one block; resizes it in place; finds wrong pointers and double frees at once. Does not: cache;
+ * align to more than a unit; use memory outside of the region.
+ * Callers: any thread, no lock held. Spans are AP__PACK_SPAN_GRANULES long; a drained one goes back to
+ * the page heap at once.
+ *
+ * Cost: one lock and some 100 to 200 instructions.
+ */
+#ifndef AP_PACK_PACK_H
+#define AP_PACK_PACK_H
+
+#include "config/options.h"
+#include "guard/misuse.h"
+#include "heap/span.h"
+#include "pack/unit_map.h"
+
+enum {
+    AP__PACK_SIZE_MIN = 1025,  /* bytes: below, pages hold so many that few are ever free */
+    AP__PACK_SIZE_MAX = 65536, /* above, a block is granules, or nearly */
+    AP__PACK_SPAN_GRANULES = 16,
+};
+#define AP__PACK_BOUND_BYTES ((size_t)1 << 20)
+#define AP__PACK_RAISED_BYTES ((size_t)16 << 20)
+#define AP__PACK_RAISE_BYTES_MAX ((size_t)64 << 20) /* packed blocks in all */
+
+/* auto: as above; always: classes of these sizes have no spans of their own; never: no block is packed. At start. */
+void ap__pack_init(enum ap__when when, bool populate);
+
+/* Whether a block of this size and alignment may be packed at all. */
+static inline bool ap__pack_may(size_t alignment, size_t size_bytes)
+{
+    return size_bytes - AP__PACK_SIZE_MIN <= AP__PACK_SIZE_MAX - AP__PACK_SIZE_MIN &&
+           alignment <= AP_UNIT_BYTES;
+}
+
+/* A block of a size that may be packed. NULL: no memory, or blocks of this size are not to be packed. */
+void *ap__pack_take(size_t size_bytes, unsigned thread);
+
+/* The span of a packed block that an address may lie in, NULL: none. Takes no lock. */
+struct ap__span *ap__pack_span_of(const void *p);
+
+/* Takes back the block at `p`, which lies in `span`; what is none is misuse of `function`. `true` now and
+ * then: it is time for a look at the clock. */
+bool ap__pack_give(struct ap__span *span, void *p, const char *function);
+
+/* Why an address in a packed span is no live block. */
+AP_COLD enum ap__misuse_cause ap__pack_why_no_block(struct ap__span *span, const void *p);
+
+/* Usable bytes of the live block at `p`, which lies in `span`; 0: it is none. Takes no lock. */
+size_t ap__pack_usable_size(struct ap__span *span, const void *p);
+
+/* Makes the live block at `p`, which lies in `span` and has `before_bytes`, as long as `size_bytes` need, where it lies.
+ * `false`: it cannot; nothing changed. */
+bool ap__pack_resize(struct ap__span *span, const void *p, size_t before_bytes, size_t size_bytes);
+
+/* As ap__central_purge(), for packed spans. */
+size_t ap__pack_purge(unsigned age_least, unsigned age_most, bool *pending);
+
+struct ap__pack_stats {
+    size_t spans;
+    size_t span_bytes;
+    size_t blocks;
+    size_t block_bytes; /* usable */
+};
+void ap__pack_stats(struct ap__pack_stats *stats);
+
+/* Bytes of all packed blocks. Takes no lock, may be late. */
+size_t ap__pack_block_bytes(void);
+
+#endif

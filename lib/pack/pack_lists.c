@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* pack_lists.c: insert, remove, find. Cost: a few words; a search looks at eight spans at most. */
+#include "pack/pack_lists.h"
+
+enum { TRIES = 8 }; /* spans of a list some of which have too short runs */
+
+/* The list of spans whose longest run has `units`, not 0. */
+static unsigned bucket_of(unsigned units)
+{
+    unsigned high = ap__highest_bit(units);
+    if (high < AP_PACK_RUN_SHIFT) {
+        return AP_PACK_NO_BUCKET;
+    }
+    return (high - AP_PACK_RUN_SHIFT) * 4 + (units >> (high - 2) & 3);
+}
+
+static unsigned bucket_of_span(const struct ap__span *span)
+{
+    unsigned units = span->packed.longest_most;
+    return units == 0 ? AP_PACK_NO_BUCKET : bucket_of(units);
+}
+
+void ap__pack_lists_insert(struct ap__pack_lists *lists, struct ap__span *span)
+{
+    unsigned bucket = bucket_of_span(span);
+    span->packed.bucket = (uint8_t)bucket;
+    if (bucket == AP_PACK_NO_BUCKET) {
+        return;
+    }
+    struct ap__span *head = lists->buckets[bucket];
+    if (head == NULL) {
+        span->link = (struct ap__span_link){span, span};
+    } else {
+        span->link = (struct ap__span_link){.next = head, .previous = head->link.previous};
+        head->link.previous->link.next = span;
+        head->link.previous = span;
+    }
+    if (head == NULL || !span->packed.is_purged) {
+        lists->buckets[bucket] = span;
+    }
+    lists->occupied |= UINT32_C(1) << bucket;
+}
+
+void ap__pack_lists_remove(struct ap__pack_lists *lists, struct ap__span *span, unsigned why)
+{
+    unsigned bucket = span->packed.bucket;
+    span->packed.bucket = (uint8_t)why;
+    if (bucket >= AP_PACK_BUCKETS) {
+        return;
+    }
+    struct ap__span *next = span->link.next;
+    if (next == span) {
+        lists->buckets[bucket] = NULL;
+        lists->occupied &= ~(UINT32_C(1) << bucket);
+        return;
+    }
+    next->link.previous = span->link.previous;
+    span->link.previous->link.next = next;
+    if (lists->buckets[bucket] == span) {
+        lists->buckets[bucket] = next;
+    }
+}
+
+bool ap__pack_lists_is_misplaced(const struct ap__span *span)
+{
+    return span->packed.bucket != bucket_of_span(span);
+}
+
+void ap__pack_lists_move(struct ap__pack_lists *lists, struct ap__span *span)
+{
+    ap__pack_lists_remove(lists, span, AP_PACK_NO_BUCKET);
+    ap__pack_lists_insert(lists, span);
+}
+
+/* Of a list whose spans may have too short runs. */
+static struct ap__span *find_in(struct ap__span *head, unsigned units)
+{
+    struct ap__span *span = head;
+    for (unsigned tries = 0; tries < TRIES && span != NULL; tries++) {
+        if (span->packed.longest_most >= units) {
+            return span;
+        }
+        span = span->link.next != head ? span->link.next : NULL;
+    }
+    return NULL;
+}
+
+struct ap__span *ap__pack_lists_find(const struct ap__pack_lists *lists, unsigned units)
+{
+    unsigned bucket = bucket_of(units);
+    struct ap__span *span = find_in(lists->buckets[bucket], units);
+    uint32_t above = lists->occupied & ~UINT32_C(1) << bucket;
+    if (span == NULL && above != 0) {
+        span = lists->buckets[ap__lowest_bit(above)];
+    }
+    return span;
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pack_pools.c: spans come, go, and move from pool to pool.
+ *
+ * A span is taken over from a pool a sixteenth of which is free: so that is what pools cost at most, and two pools do not
+ * take the same span from each other by turns. When there is no memory for a new span, from any.
+ */
+#include "pack/pack_pools.h"
+
+#include "base/counter.h"
+#include "central/central_free_list.h"
+#include "heap/page_heap.h"
+#include "meta/meta.h"
+#include "os/os.h"
+#include "os/yield.h"
+#include "pack/pack.h"
+
+enum {
+    SPARE_DIVISOR =
+        16, /* of a pool: what it has free when a span is taken over, two spans' worth at least */
+};
+
+#define POOL(number)                                                                               \
+    {                                                                                              \
+        .lock = AP_LOCK_INIT(AP__RANK_PACK + (number))                                             \
+    }
+struct ap__pack_pool ap__pack_pools[AP_PACK_POOLS] = {POOL(0), POOL(1), POOL(2), POOL(3),
+                                                      POOL(4), POOL(5), POOL(6), POOL(7)};
+
+struct ap__pack_pool *ap__pack_pool_of(unsigned number)
+{
+    return &ap__pack_pools[number % AP_PACK_POOLS];
+}
+
+void ap__pack_count_bytes_locked(struct ap__pack_pool *pool, size_t bytes)
+{
+    /* relaxed, both: read without the lock as a figure only. */
+    size_t before = atomic_load_explicit(&pool->block_bytes, memory_order_relaxed);
+    atomic_store_explicit(&pool->block_bytes, before + bytes, memory_order_relaxed);
+}
+
+static void count_span_locked(struct ap__pack_pool *pool, size_t spans)
+{
+    size_t before = atomic_load_explicit(&pool->spans, memory_order_relaxed);
+    atomic_store_explicit(&pool->spans, before + spans, memory_order_relaxed);
+}
+
+static size_t used_bytes(const struct ap__span *span)
+{
+    return ap__span_bytes(span) - ((size_t)span->packed.free_units << AP_UNIT_SHIFT);
+}
+
+/* From now on the span, which is on no list, belongs to the pool. */
+static void enter_span_locked(struct ap__pack_pool *pool, struct ap__span *span)
+{
+    count_span_locked(pool, 1);
+    ap__pack_count_bytes_locked(pool, used_bytes(span));
+    ap__pack_lists_insert(&pool->lists, span);
+    /* relaxed: read without a lock as a hint only; see ap__pack_enter(). */
+    atomic_store_explicit(&span->shard, (uint16_t)(pool - ap__pack_pools + 1),
+                          memory_order_relaxed);
+}
+
+/* The reverse; but it goes on naming the pool: who frees one of its blocks must find a lock to take at any time. */
+static void leave_span_locked(struct ap__pack_pool *pool, struct ap__span *span)
+{
+    count_span_locked(pool, (size_t)0 - 1);
+    ap__pack_count_bytes_locked(pool, (size_t)0 - used_bytes(span));
+    ap__pack_lists_remove(&pool->lists, span, AP_PACK_NO_BUCKET);
+}
+
+static bool add_span_locked(struct ap__pack_pool *pool)
+{
+    const unsigned units = AP__PACK_SPAN_GRANULES << (AP_PAGE_HEAP_GRANULE_SHIFT - AP_UNIT_SHIFT);
+    void *map = ap__meta_take(ap__unit_map_bytes(units));
+    if (map == NULL) {
+        return false;
+    }
+    struct ap__span *span = ap__page_heap_take_packed(AP__PACK_SPAN_GRANULES);
+    if (span == NULL) {
+        ap__meta_give(map, ap__unit_map_bytes(units));
+        return false;
+    }
+    size_t granule = ap__region_granule_of(span->start);
+    span->packed.map = map;
+    span->packed.free_units = (uint16_t)units;
+    span->packed.longest_most = AP_PACK_RUN_MAX;
+    span->packed.fresh = 0;
+    span->packed.is_purged = ap__region_count_dirty(granule, span->granules) == 0;
+    span->packed.claim_epoch = ap__central_epoch();
+    for (unsigned part = 0; part < AP_PACK_PARTS; part++) {
+        span->packed.part_most[part] = AP_PACK_RUN_MAX;
+    }
+    enter_span_locked(pool, span);
+    return true;
+}
+
+static void remove_span_locked(struct ap__pack_pool *pool, struct ap__span *span)
+{
+    void *map = span->packed.map;
+    size_t map_bytes = ap__unit_map_bytes(ap__span_units(span));
+    leave_span_locked(pool, span);
+    /* Nobody has a block of it. */
+    atomic_store_explicit(&span->shard, 0, memory_order_relaxed);
+    ap__page_heap_give(span);
+    ap__meta_give(map, map_bytes);
+}
+
+void ap__pack_settle_locked(struct ap__pack_pool *pool, struct ap__span *span)
+{
+    if (span->packed.bucket == AP_PACK_AWAY) {
+        return;
+    }
+    if (span->packed.free_units == ap__span_units(span)) {
+        remove_span_locked(pool, span);
+    } else if (AP_UNLIKELY(ap__pack_lists_is_misplaced(span))) {
+        ap__pack_lists_move(&pool->lists, span);
+    }
+}
+
+void ap__pack_become_unpurged_locked(struct ap__pack_pool *pool, struct ap__span *span)
+{
+    if (span->packed.is_purged) {
+        span->packed.is_purged = false;
+        if (span->packed.bucket != AP_PACK_AWAY) {
+            ap__pack_lists_move(&pool->lists, span);
+        }
+    }
+}
+
+/* ------------------------------------------------------------ the pool of a block */
+
+struct ap__pack_pool *ap__pack_enter(const struct ap__span *span)
+{
+    unsigned name;
+    while ((name = atomic_load_explicit(&span->shard, memory_order_relaxed)) - 1 < AP_PACK_POOLS) {
+        struct ap__pack_pool *pool = &ap__pack_pools[name - 1];
+        AP__YIELD_POINT();
+        ap__lock_take(&pool->lock);
+        /* Again: it may have been taken over, or a block that is freed twice may have taken its span with it. */
+        if (atomic_load_explicit(&span->shard, memory_order_relaxed) == name &&
+            span->state == AP__SPAN_PACKED) {
+            return pool;
+        }
+        ap__lock_release(&pool->lock);
+        if (span->state != AP__SPAN_PACKED) {
+            break;
+        }
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------ from one pool to another */
+
+/* Takes a second pool's lock; the lower one's is taken first. */
+static void take_second_lock(struct ap__pack_pool *held, struct ap__pack_pool *second)
+{
+    if (second < held) {
+        ap__lock_release(&held->lock);
+        AP__YIELD_POINT();
+        ap__lock_take(&second->lock);
+        ap__lock_take(&held->lock);
+    } else {
+        ap__lock_take(&second->lock);
+    }
+}
+
+/* What the pool can give away: of the spans with the longest runs, which are those that it would claim from last. Any,
+ * if there is no other memory. */
+static struct ap__span *find_spare_locked(const struct ap__pack_pool *pool, unsigned units,
+                                          bool any)
+{
+    if (pool->lists.occupied == 0) {
+        return NULL;
+    }
+    struct ap__span *span = pool->lists.buckets[ap__highest_bit(pool->lists.occupied)];
+    if (span->packed.longest_most >= units) {
+        return span;
+    }
+    return any ? ap__pack_lists_find(&pool->lists, units) : NULL;
+}
+
+/* `true`: the pool may have a run of `units` now; also because blocks of its own came back while its lock was free. */
+static bool take_over_from_locked(struct ap__pack_pool *pool, struct ap__pack_pool *other,
+                                  unsigned units, bool any)
+{
+    take_second_lock(pool, other);
+    if (ap__pack_lists_find(&pool->lists, units) == NULL) {
+        struct ap__span *span = find_spare_locked(other, units, any);
+        if (span != NULL) {
+            leave_span_locked(other, span);
+            enter_span_locked(pool, span);
+        }
+    }
+    ap__lock_release(&other->lock);
+    return ap__pack_lists_find(&pool->lists, units) != NULL;
+}
+
+/* Whether a pool has more free than it needs to go on by itself, as far as one sees without its lock. */
+static bool may_have_spare(const struct ap__pack_pool *pool)
+{
+    size_t span_bytes = (size_t)AP__PACK_SPAN_GRANULES * AP_GRANULE;
+    size_t bytes = atomic_load_explicit(&pool->spans, memory_order_relaxed) * span_bytes;
+    size_t used = atomic_load_explicit(&pool->block_bytes, memory_order_relaxed);
+    return used + ap__max(bytes / SPARE_DIVISOR, 2 * span_bytes) <= bytes;
+}
+
+static bool take_over_locked(struct ap__pack_pool *pool, unsigned units, bool any)
+{
+    for (unsigned number = 0; number < AP_PACK_POOLS; number++) {
+        struct ap__pack_pool *other = &ap__pack_pools[number];
+        if (other != pool && (any || may_have_spare(other)) &&
+            take_over_from_locked(pool, other, units, any)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct ap__span *ap__pack_find_span_locked(struct ap__pack_pool *pool, unsigned units)
+{
+    struct ap__span *span = ap__pack_lists_find(&pool->lists, units);
+    if (AP_UNLIKELY(span == NULL) &&
+        (take_over_locked(pool, units, false) || add_span_locked(pool) ||
+         take_over_locked(pool, units, true))) {
+        span = ap__pack_lists_find(&pool->lists, units);
+    }
+    return span;
+}

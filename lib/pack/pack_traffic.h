@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pack_traffic.h: whether packed blocks of a size stay, or come and go.
+ *
+ * For each size class that is not fine, a cache of a few blocks is imitated: how many of the last 64 blocks taken or so
+ * would it have had, because as many had come back just before? Three quarters, and their users are better off with
+ * thread caches: these spare them lock and search, and it is not growth that the memory is about. Sessions, documents,
+ * tenants that end and begin bring back more at a time than that, and take more. To have waited for the lock counts as
+ * found in the cache, since caches spare the wait, too.
+ * Does not: lock. The caller holds the lock of the pool that the figures are of.
+ */
+#ifndef AP_PACK_PACK_TRAFFIC_H
+#define AP_PACK_PACK_TRAFFIC_H
+
+#include "base/size_class.h"
+
+enum {
+    AP_PACK_KINDS = 6 * AP_CLASSES_PER_DOUBLING / 2
+}; /* six doublings, without the fine classes */
+
+/* All zero: nothing has been seen. */
+struct ap__pack_traffic {
+    uint8_t stock[AP_PACK_KINDS]; /* blocks that the cache would hold */
+    uint16_t found
+        [AP_PACK_KINDS]; /* of 65,536 blocks, those that it would have had, in a mean that forgets a 64th */
+};
+
+/* A block of so many bytes was taken; `waited`: somebody had to wait for the lock. `true`: such blocks come and go. */
+bool ap__pack_traffic_taken(struct ap__pack_traffic *traffic, size_t size_bytes, bool waited);
+
+/* A block has come back. */
+void ap__pack_traffic_given(struct ap__pack_traffic *traffic, size_t size_bytes);
+
+#endif
