@@ -59,7 +59,8 @@ static AP_NOINLINE void *take_beyond_bound(struct ap__thread_cache *cache, size_
             p = take_of_class(cache, size_class);
         }
     }
-    return p == NULL && may_pack ? take_packed(cache, size) : p;
+    bool are_there = may_pack && ap__pack_block_bytes() != 0;
+    return p == NULL && are_there ? take_packed(cache, size) : p;
 }
 
 /* A block when the hit path has none, and pages of their own are for none of the thread's. */

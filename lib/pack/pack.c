@@ -13,7 +13,6 @@
 #include "heap/page_heap.h"
 #include "os/bell.h"
 #include "os/os.h"
-#include "os/yield.h"
 #include "pack/pack_pools.h"
 
 enum {

@@ -7,14 +7,15 @@
  * of 128 bytes, and what is free serves any size. But each call takes one lock and searches a bitmap; blocks that come
  * and go belong into thread caches. So a class has its own spans first (AP__PACK_BOUND_BYTES of them), which its caches
  * serve; only what goes beyond, where a heap grows, is packed; and if it turns out that such blocks come and go, too, the
- * class has as many spans of its own as it likes, for good (pack_traffic.h).
+ * class gets AP__PACK_RAISED_BYTES, for good (pack_traffic.h), unless the heap has so many packed blocks already that the
+ * caches would hardly ever see them.
  *
  * Does: takes and gives one block; resizes it in place; finds wrong pointers and double frees at once. Does not: cache;
  * align to more than a unit; use memory outside of the region.
  * Callers: any thread, no lock held. Spans are AP__PACK_SPAN_GRANULES long; a drained one goes back to
  * the page heap at once.
  *
- * Cost: one lock and some 100 to 200 instructions.
+ * Cost: one lock and some 150 to 300 instructions.
  */
 #ifndef AP_PACK_PACK_H
 #define AP_PACK_PACK_H
@@ -43,7 +44,7 @@ static inline bool ap__pack_may(size_t alignment, size_t size_bytes)
            alignment <= AP_UNIT_BYTES;
 }
 
-/* A block of a size that may be packed. NULL: no memory, or blocks of this size are not to be packed. */
+/* A block of a size that may be packed, for the thread of a number (pack_pools.h). NULL: no memory. */
 void *ap__pack_take(size_t size_bytes, unsigned thread);
 
 /* The span of a packed block that an address may lie in, NULL: none. Takes no lock. */

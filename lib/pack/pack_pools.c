@@ -7,7 +7,6 @@
  */
 #include "pack/pack_pools.h"
 
-#include "base/counter.h"
 #include "central/central_free_list.h"
 #include "heap/page_heap.h"
 #include "meta/meta.h"

@@ -27,11 +27,10 @@ struct ap__pack_pool {
     /* All below: under `lock`. */
     struct ap__pack_lists lists;
     struct ap__pack_traffic traffic;
-    size_t
-        blocks; /* taken here, less those given back here: of all pools together, how many there are */
-    size_t releases;             /* wraps */
-    uint64_t seen_contended;     /* how often the lock had been waited for at the last take */
-    _Atomic(size_t) spans;       /* this and the next are read without the lock, too */
+    size_t blocks;           /* taken here less given back here; the sum of all pools is right */
+    size_t releases;         /* wraps */
+    uint64_t seen_contended; /* how often the lock had been waited for at the last take */
+    _Atomic(size_t) spans;   /* this and the next are read without the lock, too */
     _Atomic(size_t) block_bytes; /* usable */
 } AP_CACHE_ALIGNED;
 
