@@ -4,8 +4,7 @@
  *
  * For each size class that is not fine, a cache of a few blocks is imitated: how many of the last 64 blocks taken or so
  * would it have had, because as many had come back just before? Three quarters, and their users are better off with
- * thread caches: these spare them lock and search, and it is not growth that the memory is about. Sessions, documents,
- * tenants that end and begin bring back more at a time than that, and take more. To have waited for the lock counts as
+ * thread caches: these spare them lock and search, and it is not growth that the memory is about. To have waited for the lock counts as
  * found in the cache, since caches spare the wait, too.
  * Does not: lock. The caller holds the lock of the pool that the figures are of.
  */
@@ -25,7 +24,8 @@ struct ap__pack_traffic {
         [AP_PACK_KINDS]; /* of 65,536 blocks, those that it would have had, in a mean that forgets a 64th */
 };
 
-/* A block of so many bytes was taken; `waited`: somebody had to wait for the lock. `true`: such blocks come and go. */
+/* A block of so many bytes was taken; `waited`: somebody had to wait for the lock. `true`: such blocks come and go;
+ * said each time that it is found anew. */
 bool ap__pack_traffic_taken(struct ap__pack_traffic *traffic, size_t size_bytes, bool waited);
 
 /* A block has come back. */
