@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bound_test.c: how many spans a class may have.
+ * Goal: it adds none beyond its bound; that this was so is said, and taken back as soon as a block comes back, also by
+ * the transfer cache. Method: direct calls on a fresh heap, of a class that is not divided and of one that is.
+ */
+#include "central/shards.h"
+
+#include <criterion/criterion.h>
+
+#include "central/transfer_cache.h"
+#include "spread_class.h"
+#include "support/heap_check.h"
+
+#define SPAN_BYTES ((size_t)SIZE * SLOTS)
+
+static void *blocks[BLOCKS_MAX];
+
+static void expect_refused(void)
+{
+    void *block;
+    cr_assert_eq(ap__central_take(CLASS, &block, 1), 0);
+    cr_assert(ap__central_is_at_bound(CLASS));
+}
+
+Test(bound, a_class_has_none_until_it_is_set)
+{
+    init(1);
+    for (unsigned c = 0; c < AP_CLASS_COUNT; c++) {
+        cr_assert_eq(ap__central_bound(c), SIZE_MAX);
+        cr_assert(!ap__central_is_at_bound(c));
+    }
+    static const size_t bounds[] = {0, 1, (size_t)1 << 20, SIZE_MAX - 1, SIZE_MAX};
+    for (unsigned i = 0; i < sizeof bounds / sizeof *bounds; i++) {
+        ap__central_set_bound(CLASS, bounds[i]);
+        cr_assert_eq(ap__central_bound(CLASS), bounds[i]);
+        cr_assert_eq(ap__central_bound(CLASS + 1), SIZE_MAX);
+    }
+}
+
+Test(bound, a_class_adds_no_span_beyond_it)
+{
+    init(1);
+    for (unsigned spans = 0; spans < 4; spans++) {
+        unsigned before = spans == 0 ? 0 : 1;
+        ap__central_set_bound(CLASS, spans * SPAN_BYTES);
+        cr_assert(!ap__central_is_at_bound(CLASS));
+        cr_assert_eq(take(CLASS, blocks, 2 * SLOTS), before * SLOTS, "up to %u", spans);
+        cr_assert_eq(stats(CLASS).spans, spans);
+        expect_refused();
+    }
+    void *other;
+    cr_assert_eq(ap__central_take(CLASS + 1, &other, 1), 1, "others do not notice");
+    heap_check();
+}
+
+Test(bound, a_begun_span_is_one)
+{
+    init(1);
+    ap__central_set_bound(CLASS, SPAN_BYTES + 1);
+    cr_assert_eq(take(CLASS, blocks, 3 * SLOTS), 2 * SLOTS);
+    expect_refused();
+}
+
+Test(bound, what_is_not_refused_is_not_at_the_bound)
+{
+    init(1);
+    ap__central_set_bound(CLASS, SPAN_BYTES);
+    cr_assert_eq(take(CLASS, blocks, SLOTS), SLOTS);
+    cr_assert(!ap__central_is_at_bound(CLASS), "nobody has asked for more");
+    expect_refused();
+}
+
+Test(bound, a_higher_one_is_in_force_at_once)
+{
+    init(1);
+    ap__central_set_bound(CLASS, 0);
+    expect_refused();
+    ap__central_set_bound(CLASS, SIZE_MAX);
+    cr_assert(!ap__central_is_at_bound(CLASS));
+    cr_assert_eq(take(CLASS, blocks, 3 * SLOTS), 3 * SLOTS);
+    cr_assert(!ap__central_is_at_bound(CLASS));
+}
+
+Test(bound, a_lower_one_leaves_the_spans_that_there_are)
+{
+    init(1);
+    cr_assert_eq(take(CLASS, blocks, 3 * SLOTS), 3 * SLOTS);
+    ap__central_set_bound(CLASS, SPAN_BYTES);
+    expect_refused();
+    give(blocks, 1);
+    cr_assert_eq(take_one(), blocks[0]);
+    for (unsigned i = 0; i < 3 * SLOTS; i++) {
+        give(&blocks[i], 1);
+    }
+    cr_assert_eq(take(CLASS, blocks, 2 * SLOTS), SLOTS);
+    heap_check();
+}
+
+Test(bound, a_block_that_comes_back_takes_it_back)
+{
+    init(1);
+    ap__central_set_bound(CLASS, SPAN_BYTES);
+    cr_assert_eq(take(CLASS, blocks, SLOTS), SLOTS);
+    expect_refused();
+    give(&blocks[5], 1);
+    cr_assert(!ap__central_is_at_bound(CLASS));
+    cr_assert_eq(take_one(), blocks[5]);
+    cr_assert(!ap__central_is_at_bound(CLASS));
+    expect_refused();
+    give(blocks, SLOTS);
+    cr_assert(!ap__central_is_at_bound(CLASS));
+    cr_assert_eq(stats(CLASS).spans, 0);
+    cr_assert_eq(take(CLASS, blocks, SLOTS), SLOTS, "its span has gone, another may come");
+}
+
+Test(bound, a_block_in_the_transfer_cache_takes_it_back)
+{
+    init(1);
+    ap__transfer_init(1, (size_t)1 << 20);
+    ap__central_set_bound(CLASS, SPAN_BYTES);
+    cr_assert_eq(take(CLASS, blocks, SLOTS), SLOTS);
+    expect_refused();
+    cr_assert_eq(ap__transfer_give(CLASS, blocks, 1), 1);
+    cr_assert(!ap__central_is_at_bound(CLASS));
+    void *again = NULL;
+    cr_assert_eq(ap__transfer_take(CLASS, &again, 1), 1);
+    cr_assert_eq(again, blocks[0]);
+    expect_refused();
+    give(blocks, SLOTS);
+}
+
+Test(bound, blocks_of_another_class_do_not)
+{
+    void *other;
+    init(1);
+    ap__central_set_bound(CLASS, 0);
+    expect_refused();
+    cr_assert_eq(ap__central_take(CLASS + 1, &other, 1), 1);
+    ap__central_give(CLASS + 1, &other, 1, "free");
+    cr_assert(ap__central_is_at_bound(CLASS));
+}
+
+Test(bound, shards_have_equal_parts)
+{
+    spread(blocks);
+    ap__central_set_bound(CLASS, 2 * SPANS * SPAN_BYTES);
+    expect_refused();
+    cr_assert_eq(stats(CLASS).spans, SPANS);
+    run_on_shard(1);
+    ap__central_set_bound(CLASS, 2 * MORE * SPAN_BYTES);
+    cr_assert_eq(take(CLASS, blocks + BLOCKS, (MORE + 1) * SLOTS), MORE * SLOTS);
+    cr_assert(ap__central_is_at_bound(CLASS));
+    give(blocks, 1);
+    cr_assert(!ap__central_is_at_bound(CLASS));
+    cr_assert_eq(take_one(), blocks[0], "of the other shard");
+    heap_check();
+}
