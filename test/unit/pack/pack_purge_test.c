@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "central/central_free_list.h"
+#include "heap/huge_pages.h"
 #include "packed.h"
 #include "support/heap_check.h"
 #include "support/os_faults.h"
@@ -242,14 +243,53 @@ Test(pack_purge, a_span_may_have_more_runs_than_go_at_a_time)
     heap_check();
 }
 
+static unsigned seen;
+
+static bool first_look(void)
+{
+    return seen++ == 0;
+}
+
+static void look_at_many(void)
+{
+    unsigned away = 0;
+    if (first_look()) {
+        for (unsigned i = 0; i < AWAY_AT_ONCE + SPANS; i++) {
+            away += span_of(blocks[i * IN_SPAN])->packed.bucket == AP_PACK_AWAY;
+        }
+        cr_assert_eq(away, AWAY_AT_ONCE);
+    }
+}
+
 Test(pack_purge, more_spans_than_may_be_away_go_one_after_the_other)
 {
     init();
     thin_out(AWAY_AT_ONCE + SPANS, 0);
+    os_faults_watch(OS_FAULTS_MADVISE, look_at_many);
     cr_assert_eq(purge(0, 0), (AWAY_AT_ONCE + SPANS) * SPAN_FREE_BYTES);
+    os_faults_reset();
     cr_assert(!pending);
+    cr_assert_gt(seen, 1);
     cr_assert_eq(purge(0, 0), 0);
     heap_check();
+}
+
+Test(pack_purge, memory_that_was_given_back_is_not_to_become_huge_pages_again)
+{
+    static const size_t unit_bytes = (size_t)2 << 20;
+    init();
+    ap__huge_pages_init(AP__WHEN_AUTO, UINT64_MAX);
+    fill_spans(blocks, SPANS, 0);
+    uintptr_t unit = ap__align_up((uintptr_t)blocks[0], unit_bytes);
+    size_t at = (unit - (uintptr_t)blocks[0]) / LONGEST;
+    cr_assert_eq((uintptr_t)blocks[at], unit);
+    ap__huge_pages_advise_chunk(unit, unit_bytes, true, (size_t)100 << 20);
+    if (!ap__huge_pages_expected(unit)) {
+        cr_skip_test("the system does not leave huge pages to programs");
+    }
+    give(blocks[at]);
+    cr_assert_eq(purge(0, 0), LONGEST);
+    cr_assert(!ap__huge_pages_expected(unit));
 }
 
 /* ------------------------------------------------------------ refused */
@@ -288,6 +328,41 @@ Test(pack_purge, after_a_refusal_the_other_pools_are_left_alone)
     heap_check();
 }
 
+Test(pack_purge, after_a_refusal_no_more_spans_are_tried)
+{
+    init();
+    thin_out(AWAY_AT_ONCE + SPANS, 0);
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    cr_assert_eq(purge(0, 0), 0);
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), AWAY_AT_ONCE * IN_SPAN / 2,
+                 "those that were away");
+    os_faults_reset();
+    heap_check();
+}
+
+Test(pack_purge, after_a_refusal_young_spans_are_no_reason_to_come_again)
+{
+    init();
+    ap__central_set_epoch(100);
+    thin_out(2, 0);
+    ap__central_set_epoch(105);
+    (void)take(LONGEST, 0);
+    cr_assert_gt(purge(5, 5), 0);
+    cr_assert(pending, "one of them is young");
+    ap__central_set_epoch(110);
+    (void)take(LONGEST, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        give(blocks[i * IN_SPAN]);
+        cr_assert(!span_of(blocks[i * IN_SPAN + 2])->packed.is_purged);
+    }
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    cr_assert_eq(purge(5, 5), 0);
+    cr_assert(!pending);
+    os_faults_reset();
+    cr_assert_gt(purge(5, 5), 0);
+    cr_assert(pending);
+}
+
 Test(pack_purge, one_refusal_of_many_does_not_hide_what_was_given_back)
 {
     init();
@@ -304,13 +379,7 @@ Test(pack_purge, one_refusal_of_many_does_not_hide_what_was_given_back)
 
 /* ------------------------------------------------------------ while spans are away */
 
-static unsigned seen;
 static char *outside; /* from another span */
-
-static bool first_look(void)
-{
-    return seen++ == 0;
-}
 
 static void look_at_claims(void)
 {
