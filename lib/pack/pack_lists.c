@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* pack_lists.c: insert, remove, find. Cost: a few words; a search looks at eight spans at most. */
+/* pack_lists.c: insert, remove, find. Cost: a few words; find() looks at eight spans at most. */
 #include "pack/pack_lists.h"
+
+#include <limits.h>
 
 enum { TRIES = 8 }; /* spans of a list some of which have too short runs */
 
@@ -72,11 +74,11 @@ void ap__pack_lists_move(struct ap__pack_lists *lists, struct ap__span *span)
     ap__pack_lists_insert(lists, span);
 }
 
-/* Of a list whose spans may have too short runs. */
-static struct ap__span *find_in(struct ap__span *head, unsigned units)
+/* Of a list whose spans may have too short runs, one of the first `most`. */
+static struct ap__span *find_in(struct ap__span *head, unsigned units, unsigned most)
 {
     struct ap__span *span = head;
-    for (unsigned tries = 0; tries < TRIES && span != NULL; tries++) {
+    for (unsigned tries = 0; tries < most && span != NULL; tries++) {
         if (span->packed.longest_most >= units) {
             return span;
         }
@@ -85,13 +87,23 @@ static struct ap__span *find_in(struct ap__span *head, unsigned units)
     return NULL;
 }
 
-struct ap__span *ap__pack_lists_find(const struct ap__pack_lists *lists, unsigned units)
+static struct ap__span *find(const struct ap__pack_lists *lists, unsigned units, unsigned most)
 {
     unsigned bucket = bucket_of(units);
-    struct ap__span *span = find_in(lists->buckets[bucket], units);
+    struct ap__span *span = find_in(lists->buckets[bucket], units, most);
     uint32_t above = lists->occupied & ~UINT32_C(1) << bucket;
     if (span == NULL && above != 0) {
         span = lists->buckets[ap__lowest_bit(above)];
     }
     return span;
+}
+
+struct ap__span *ap__pack_lists_find(const struct ap__pack_lists *lists, unsigned units)
+{
+    return find(lists, units, TRIES);
+}
+
+struct ap__span *ap__pack_lists_find_any(const struct ap__pack_lists *lists, unsigned units)
+{
+    return find(lists, units, UINT_MAX);
 }

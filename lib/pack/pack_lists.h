@@ -41,7 +41,11 @@ void ap__pack_lists_move(struct ap__pack_lists *lists, struct ap__span *span);
 /* Whether it is on another one. */
 bool ap__pack_lists_is_misplaced(const struct ap__span *span);
 
-/* A span that may have a run of `units`, of those with the shortest such runs; NULL: there is none. */
+/* A span that may have a run of `units`, of those with the shortest such runs; NULL: there is none, or only behind many
+ * with runs that are nearly as long. */
 struct ap__span *ap__pack_lists_find(const struct ap__pack_lists *lists, unsigned units);
+
+/* The same, however long it takes. NULL: there is none. */
+struct ap__span *ap__pack_lists_find_any(const struct ap__pack_lists *lists, unsigned units);
 
 #endif

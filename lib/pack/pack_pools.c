@@ -164,6 +164,13 @@ static void take_second_lock(struct ap__pack_pool *held, struct ap__pack_pool *s
     }
 }
 
+/* `any`: a long search is worth it, as there is no other memory. */
+static struct ap__span *find_locked(const struct ap__pack_pool *pool, unsigned units, bool any)
+{
+    return any ? ap__pack_lists_find_any(&pool->lists, units)
+               : ap__pack_lists_find(&pool->lists, units);
+}
+
 /* What the pool can give away: of the spans with the longest runs, which are those that it would claim from last. Any,
  * if there is no other memory. */
 static struct ap__span *find_spare_locked(const struct ap__pack_pool *pool, unsigned units,
@@ -176,7 +183,7 @@ static struct ap__span *find_spare_locked(const struct ap__pack_pool *pool, unsi
     if (span->packed.longest_most >= units) {
         return span;
     }
-    return any ? ap__pack_lists_find(&pool->lists, units) : NULL;
+    return any ? find_locked(pool, units, true) : NULL;
 }
 
 /* `true`: the pool may have a run of `units` now; also because blocks of its own came back while its lock was free. */
@@ -184,7 +191,7 @@ static bool take_over_from_locked(struct ap__pack_pool *pool, struct ap__pack_po
                                   unsigned units, bool any)
 {
     take_second_lock(pool, other);
-    if (ap__pack_lists_find(&pool->lists, units) == NULL) {
+    if (find_locked(pool, units, any) == NULL) {
         struct ap__span *span = find_spare_locked(other, units, any);
         if (span != NULL) {
             leave_span_locked(other, span);
@@ -192,7 +199,7 @@ static bool take_over_from_locked(struct ap__pack_pool *pool, struct ap__pack_po
         }
     }
     ap__lock_release(&other->lock);
-    return ap__pack_lists_find(&pool->lists, units) != NULL;
+    return find_locked(pool, units, any) != NULL;
 }
 
 /* Whether a pool has more free than it needs to go on by itself, as far as one sees without its lock. */
@@ -218,11 +225,12 @@ static bool take_over_locked(struct ap__pack_pool *pool, unsigned units, bool an
 
 struct ap__span *ap__pack_find_span_locked(struct ap__pack_pool *pool, unsigned units)
 {
-    struct ap__span *span = ap__pack_lists_find(&pool->lists, units);
-    if (AP_UNLIKELY(span == NULL) &&
-        (take_over_locked(pool, units, false) || add_span_locked(pool) ||
-         take_over_locked(pool, units, true))) {
-        span = ap__pack_lists_find(&pool->lists, units);
+    struct ap__span *span = find_locked(pool, units, false);
+    if (AP_UNLIKELY(span == NULL)) {
+        bool any = !take_over_locked(pool, units, false) && !add_span_locked(pool);
+        if (!any || take_over_locked(pool, units, true)) {
+            span = find_locked(pool, units, any);
+        }
     }
     return span;
 }
