@@ -73,10 +73,10 @@ static void model_remove(const struct ap__span *span)
     }
 }
 
-static struct ap__span *model_find(unsigned units)
+static struct ap__span *model_find(unsigned units, unsigned looks)
 {
     unsigned bucket = bucket_of(units);
-    for (unsigned i = 0; i < model.counts[bucket] && i < LOOKS; i++) {
+    for (unsigned i = 0; i < model.counts[bucket] && i < looks; i++) {
         if (model.buckets[bucket][i]->packed.longest_most >= units) {
             return model.buckets[bucket][i];
         }
@@ -214,14 +214,17 @@ Test(pack_lists, the_shortest_that_will_do_is_found)
     cr_assert_null(ap__pack_lists_find(&lists, 201));
 }
 
-Test(pack_lists, only_the_first_eight_of_a_list_are_looked_at)
+Test(pack_lists, only_the_first_eight_of_a_list_are_looked_at_unless_all_are_to_be)
 {
+    cr_assert_null(ap__pack_lists_find_any(&lists, 111));
     insert_new(0, 111, false);
     for (unsigned i = 1; i <= LOOKS; i++) {
         cr_assert_eq(ap__pack_lists_find(&lists, 111), &spans[0], "number %u", i);
         insert_new(i, 100, false);
     }
     cr_assert_null(ap__pack_lists_find(&lists, 111));
+    cr_assert_eq(ap__pack_lists_find_any(&lists, 111), &spans[0]);
+    cr_assert_null(ap__pack_lists_find_any(&lists, 112));
     insert_new(LOOKS + 1, 512, false);
     cr_assert_eq(ap__pack_lists_find(&lists, 111), &spans[LOOKS + 1]);
 }
@@ -241,7 +244,8 @@ static void random_step(void)
         move(span);
     }
     unsigned units = 8 + (unsigned)rand() % (AP_PACK_RUN_MAX - 7);
-    cr_assert_eq(ap__pack_lists_find(&lists, units), model_find(units), "%u", units);
+    cr_assert_eq(ap__pack_lists_find(&lists, units), model_find(units, LOOKS), "%u", units);
+    cr_assert_eq(ap__pack_lists_find_any(&lists, units), model_find(units, SPANS), "%u", units);
 }
 
 Test(pack_lists, does_what_arrays_do_through_random_use)

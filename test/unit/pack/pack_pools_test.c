@@ -174,6 +174,42 @@ Test(pack_pools, without_memory_spans_with_shorter_runs_in_front_do_not_matter)
     cr_assert_eq(take(450 * AP_UNIT_BYTES, 1), short_run);
 }
 
+/* Pool 0 gets a span with a run of 480 units, and more than a search looks at in front of it, with shorter ones. */
+static char *hide_run(void)
+{
+    enum { FRONT = 12 };
+    char *long_run = make_span(480, 0);
+    char *short_runs[FRONT];
+    for (unsigned i = 0; i < FRONT; i++) {
+        short_runs[i] = make_span(450, 0);
+    }
+    give(long_run);
+    for (unsigned i = 0; i < FRONT; i++) {
+        give(short_runs[i]);
+    }
+    return long_run;
+}
+
+Test(pack_pools, without_memory_a_run_is_found_behind_many_of_shorter_ones)
+{
+    init();
+    char *run = hide_run();
+    refuse_memory(true);
+    cr_assert_eq(ap__pack_take(480 * AP_UNIT_BYTES, 0), run);
+    cr_assert_null(ap__pack_take(480 * AP_UNIT_BYTES, 0));
+    heap_check();
+}
+
+Test(pack_pools, without_memory_a_run_is_found_behind_many_of_another_pools)
+{
+    init();
+    char *run = hide_run();
+    refuse_memory(true);
+    cr_assert_eq(ap__pack_take(480 * AP_UNIT_BYTES, 1), run);
+    cr_assert_eq(pool_spans(1), 1);
+    heap_check();
+}
+
 Test(pack_pools, a_block_goes_back_to_the_pool_that_its_span_names)
 {
     init();
