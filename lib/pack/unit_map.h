@@ -185,7 +185,8 @@ static inline bool ap__unit_map_resize(const struct ap__unit_map *map, unsigned 
     return true;
 }
 
-/* The first unit of the free run that `unit` lies in; none that is `most` units in front of it or more. */
+/* The first unit of the free run that `unit` lies in; if that is `most` units in front of it or more, any one of the run
+ * that is so, too. */
 static inline unsigned ap__unit_map_run_begin(const struct ap__unit_map *map, unsigned unit,
                                               unsigned most)
 {
