@@ -210,6 +210,38 @@ Test(pack_pools, without_memory_a_run_is_found_behind_many_of_another_pools)
     heap_check();
 }
 
+Test(pack_pools, without_memory_a_run_of_its_own_comes_first)
+{
+    init();
+    char *others = make_span(480, 1);
+    give(others);
+    char *run = hide_run();
+    refuse_memory(true);
+    cr_assert_eq(ap__pack_take(480 * AP_UNIT_BYTES, 0), run);
+    cr_assert_eq(pool_named_by(others + LONGEST), 1);
+    cr_assert_eq(ap__pack_take(480 * AP_UNIT_BYTES, 0), others);
+    heap_check();
+}
+
+Test(pack_pools, without_memory_spans_come_from_each_pool_to_each)
+{
+    init();
+    for (unsigned from = 0; from < AP_PACK_POOLS; from++) {
+        for (unsigned to = 0; to < AP_PACK_POOLS; to++) {
+            refuse_memory(false);
+            fill_spans(blocks, 1, from);
+            give(blocks[0]);
+            refuse_memory(true);
+            cr_assert_eq(ap__pack_take(LONGEST, to), blocks[0], "%u, %u", from, to);
+            cr_assert_eq(pool_named_by(blocks[0]), to);
+            for (unsigned i = 0; i < IN_SPAN; i++) {
+                give(blocks[i]);
+            }
+        }
+    }
+    heap_check();
+}
+
 Test(pack_pools, a_block_goes_back_to_the_pool_that_its_span_names)
 {
     init();
