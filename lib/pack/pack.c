@@ -333,6 +333,9 @@ bool ap__pack_resize(struct ap__span *span, const void *p, size_t before_bytes, 
     }
     bool done = resize_locked(pool, span, unit, units_for(before_bytes), units_for(size_bytes));
     ap__lock_release(&pool->lock);
+    if (done && size_bytes < before_bytes) {
+        ap__bell_ring(&ap__heap_bell); /* what is free now is to go back some time */
+    }
     return done;
 }
 
