@@ -305,11 +305,16 @@ size_t ap__pack_usable_size(struct ap__span *span, const void *p)
     return bytes_of(ap__unit_map_length(&map, unit));
 }
 
-/* The block at `unit` has `before` units and is to have `wanted`. */
+/* The block at `unit` has `before` units and is to have `wanted`. It may have none any more, if the program frees what it
+ * resizes: then its neighbours must keep theirs. */
 static bool resize_locked(struct ap__pack_pool *pool, struct ap__span *span, unsigned unit,
                           unsigned before, unsigned wanted)
 {
     struct ap__unit_map map = ap__unit_map_of(span);
+    if (AP_UNLIKELY(!ap__unit_map_is_start(&map, unit) ||
+                    ap__unit_map_length(&map, unit) != before)) {
+        return false;
+    }
     /* What is free in a span that is away is about to lose its pages. */
     bool is_away = span->packed.bucket == AP_PACK_AWAY;
     if ((is_away && wanted > before) || !ap__unit_map_resize(&map, unit, before, wanted)) {
