@@ -45,6 +45,24 @@ static void *take_packed(const struct ap__thread_cache *cache, size_t size)
     return ap__pack_take(size, cache != NULL ? cache->number : 0);
 }
 
+/* One that cannot be packed, of a class with a bound: it gets room for one more span in each shard. Where that is not
+ * enough, or another thread was faster, or there is no memory, the bound goes. */
+static void *take_despite_bound(struct ap__thread_cache *cache, unsigned size_class, bool may_pack)
+{
+    size_t span_bytes = (size_t)ap__size_class[size_class].span_granules * AP_GRANULE;
+    void *p = NULL;
+    if (!may_pack) {
+        ap__central_set_bound(size_class, ap__central_bound(size_class) +
+                                              span_bytes * ap__central_shards(size_class));
+        p = take_of_class(cache, size_class);
+    }
+    if (p == NULL) {
+        ap__central_set_bound(size_class, SIZE_MAX);
+        p = take_of_class(cache, size_class);
+    }
+    return p;
+}
+
 /* Where the class has all the spans that it may have and no block: a packed one, or, if there is no memory for a span of
  * those, as short a span as the class needs; or what packed spans that are there have free. */
 static AP_NOINLINE void *take_beyond_bound(struct ap__thread_cache *cache, size_t alignment,
@@ -54,10 +72,7 @@ static AP_NOINLINE void *take_beyond_bound(struct ap__thread_cache *cache, size_
     void *p = NULL;
     if (ap__central_bound(size_class) != SIZE_MAX) {
         p = may_pack ? take_packed(cache, size) : NULL;
-        if (p == NULL) {
-            ap__central_set_bound(size_class, SIZE_MAX);
-            p = take_of_class(cache, size_class);
-        }
+        p = p != NULL ? p : take_despite_bound(cache, size_class, may_pack);
     }
     bool are_there = may_pack && ap__pack_block_bytes() != 0;
     return p == NULL && are_there ? take_packed(cache, size) : p;

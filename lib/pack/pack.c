@@ -22,6 +22,7 @@ enum {
 
 /* Set by init, constant afterwards. */
 static bool populates;
+static bool raises_bounds;
 
 static void set_bounds(size_t bytes)
 {
@@ -36,6 +37,7 @@ void ap__pack_init(enum ap__when when, bool populate)
     static const size_t bounds[] = {
         [AP__WHEN_AUTO] = AP__PACK_BOUND_BYTES, [AP__WHEN_NEVER] = SIZE_MAX, [AP__WHEN_ALWAYS] = 0};
     populates = populate;
+    raises_bounds = when == AP__WHEN_AUTO;
     set_bounds(bounds[when]);
 }
 
@@ -45,7 +47,7 @@ static void raise_bound(size_t size_bytes)
 {
     unsigned size_class = ap__class_of_size(size_bytes);
     size_class += ap__class_is_fine(size_class);
-    if (ap__central_bound(size_class) == AP__PACK_BOUND_BYTES &&
+    if (raises_bounds && ap__central_bound(size_class) < AP__PACK_RAISED_BYTES &&
         ap__pack_block_bytes() <= AP__PACK_RAISE_BYTES_MAX) {
         ap__central_set_bound(size_class, AP__PACK_RAISED_BYTES);
         ap__central_set_bound(size_class - 1, AP__PACK_RAISED_BYTES);
