@@ -106,7 +106,8 @@ size_t ap_malloc_usable_size(void *p) AP_NOTHROW_;
 /**
  * What ap_malloc(size) would round `size` up to now: ap_usable_size() of its result, which may be less where the block is
  * packed (option pack). It may become less as the program goes on, too (see option fine_classes), but who asks for what
- * this returns gets just that. 0 if such a request always fails. Under option `hardened` nothing is rounded, and the blocks that `guard_sample` picks are not:
+ * this returns gets just that. 0 if such a request always fails. Under option `hardened` nothing is rounded, and the
+ * blocks that `guard_sample` picks are not:
  * whoever wants more bytes than `size` asks for them. Takes no lock. Source: jemalloc's nallocx, macOS' malloc_good_size.
  */
 size_t ap_good_size(size_t size) AP_NOTHROW_;

@@ -60,7 +60,8 @@ static void every_allocator(void)
             e->free(q);
         }
     }
-    FOR_EACH_SET (e) { /* more of them have spans of their own afterwards: page-aligned blocks are not packed */
+    FOR_EACH_SET (
+        e) { /* more of them have spans of their own afterwards: page-aligned blocks are not packed */
         for (size_t size = PACKED_MIN; size <= PACKED_MAX; size += 1 + size / 50) {
             for (unsigned which = 0; which < ALLOCATORS; which++) {
                 unsigned char *p = allocate(e, which, size);

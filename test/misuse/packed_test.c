@@ -64,7 +64,18 @@ static void expect_for_all(void (*body)(const struct misuse *), size_t offset, c
 extern void delete_plain(void *p) __asm__("_ZdlPv");
 extern void delete_sized(void *p, size_t size) __asm__("_ZdlPvm");
 
-enum way { FREE, CFREE, FREE_SIZED, FREE_ALIGNED, DELETE, DELETE_SIZED, GROW, SHRINK, MOVE, USABLE };
+enum way {
+    FREE,
+    CFREE,
+    FREE_SIZED,
+    FREE_ALIGNED,
+    DELETE,
+    DELETE_SIZED,
+    GROW,
+    SHRINK,
+    MOVE,
+    USABLE
+};
 static const char *const functions[] = {
     [FREE] = "free",
     [CFREE] = "cfree",
@@ -180,12 +191,10 @@ static void free_what_is_inside_by_now(const struct misuse *m)
 Test(packed, a_freed_block_that_is_a_part_of_another_is_interior)
 {
     FOR_EACH_SET (e) {
-        expect_misuse(
-            (struct misuse){.e = e, .body = free_what_is_inside_by_now, .size = 2100}, "free",
-            INTERIOR | NOT_LIVE);
-        expect_misuse(
-            (struct misuse){.e = e, .body = free_what_is_inside_by_now, .size = 4200}, "free",
-            INTERIOR | NOT_LIVE);
+        expect_misuse((struct misuse){.e = e, .body = free_what_is_inside_by_now, .size = 2100},
+                      "free", INTERIOR | NOT_LIVE);
+        expect_misuse((struct misuse){.e = e, .body = free_what_is_inside_by_now, .size = 4200},
+                      "free", INTERIOR | NOT_LIVE);
     }
 }
 

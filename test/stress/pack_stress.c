@@ -51,7 +51,8 @@ static size_t random_size(struct stress_random *random)
     case 3:
     case 4:
     case 5:
-        return AP__PACK_SIZE_MIN + stress_random_below(random, AP__PACK_SIZE_MAX - AP__PACK_SIZE_MIN);
+        return AP__PACK_SIZE_MIN +
+               stress_random_below(random, AP__PACK_SIZE_MAX - AP__PACK_SIZE_MIN);
     default:
         return AP__PACK_SIZE_MIN + stress_random_below(random, 8000);
     }
