@@ -9,7 +9,7 @@
 #include "central/shards.h"
 #include "central/span_lists.h"
 #include "central/span_pages.h"
-#include "heap/huge_pages.h"
+#include "heap/page_runs.h"
 #include "os/os.h"
 
 enum {
@@ -105,14 +105,7 @@ static size_t purge_span_locked(struct purge *purge, struct ap__span *span)
     span->slots.is_purged = true;
     for (unsigned count; (count = collect_runs_locked(span, runs, &slot)) != 0;) {
         ap__lock_release(&shard->lock);
-        for (unsigned i = 0; i < count; i++) {
-            bool done = ap__os_discard((void *)runs[i].start, runs[i].bytes);
-            if (done) {
-                ap__huge_pages_purged(runs[i].start, runs[i].bytes);
-                purged += runs[i].bytes;
-            }
-            purge->refused |= !done;
-        }
+        purged += ap__page_runs_discard(runs, count, &purge->refused);
         ap__lock_take(&shard->lock);
     }
     ap__span_lists_say_off(span, AP_SPAN_NO_BUCKET);

@@ -210,23 +210,10 @@ void ap__shard_remove_span_locked(struct ap__shard *shard, struct ap__span *span
 
 /* ------------------------------------------------------------ from one shard to another */
 
-/* Takes a second shard's lock; the lower one's is taken first. */
-static void take_second_lock(struct ap__shard *held, struct ap__shard *second)
-{
-    if (second < held) {
-        ap__lock_release(&held->lock);
-        AP__YIELD_POINT();
-        ap__lock_take(&second->lock);
-        ap__lock_take(&held->lock);
-    } else {
-        ap__lock_take(&second->lock);
-    }
-}
-
 /* `true`: the shard has a span now; also because blocks of its own have come back, while its lock was free. */
 static bool take_over_from_locked(struct ap__shard *shard, struct ap__shard *other, bool the_only)
 {
-    take_second_lock(shard, other);
+    ap__lock_take_second(&shard->lock, &other->lock);
     if (shard->lists.occupied == 0) {
         struct ap__span *span = ap__span_lists_second(&other->lists);
         if (span == NULL && the_only) {

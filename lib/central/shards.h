@@ -91,8 +91,7 @@ extern AP_HIDDEN _Atomic(bool) ap__class_at_bound[AP_CLASS_COUNT];
 /* Blocks of the class have come back. */
 static inline void ap__shard_leave_bound(unsigned size_class)
 {
-    if (AP_UNLIKELY(
-            atomic_load_explicit(&ap__class_at_bound[size_class], memory_order_relaxed))) {
+    if (AP_UNLIKELY(atomic_load_explicit(&ap__class_at_bound[size_class], memory_order_relaxed))) {
         atomic_store_explicit(&ap__class_at_bound[size_class], false, memory_order_relaxed);
     }
 }

@@ -2,6 +2,8 @@
 /* span_lists.c: insert, remove, move. Cost: a few words, and one division when a span changes its bucket. */
 #include "central/span_lists.h"
 
+#include "heap/span_ring.h"
+
 static unsigned bucket_of(const struct ap__span *span)
 {
     unsigned slots = ap__size_class[span->size_class].slots;
@@ -63,17 +65,7 @@ void ap__span_lists_insert(struct ap__span_lists *lists, struct ap__span *span)
     if (bucket == AP_SPAN_NO_BUCKET) {
         return;
     }
-    struct ap__span *head = lists->buckets[bucket];
-    if (head == NULL) {
-        span->link = (struct ap__span_link){span, span};
-    } else {
-        span->link = (struct ap__span_link){.next = head, .previous = head->link.previous};
-        head->link.previous->link.next = span;
-        head->link.previous = span;
-    }
-    if (head == NULL || !span->slots.is_purged) {
-        lists->buckets[bucket] = span;
-    }
+    ap__span_ring_insert(&lists->buckets[bucket], span, !span->slots.is_purged);
     lists->occupied |= (uint8_t)(1u << bucket);
     note_spare(lists);
 }
@@ -81,16 +73,9 @@ void ap__span_lists_insert(struct ap__span_lists *lists, struct ap__span *span)
 void ap__span_lists_remove(struct ap__span_lists *lists, struct ap__span *span)
 {
     unsigned bucket = span->slots.bucket;
-    struct ap__span *next = span->link.next;
-    if (next == span) {
-        lists->buckets[bucket] = NULL;
+    ap__span_ring_remove(&lists->buckets[bucket], span);
+    if (lists->buckets[bucket] == NULL) {
         lists->occupied &= (uint8_t) ~(1u << bucket);
-    } else {
-        next->link.previous = span->link.previous;
-        span->link.previous->link.next = next;
-        if (lists->buckets[bucket] == span) {
-            lists->buckets[bucket] = next;
-        }
     }
     note_spare(lists);
 }

@@ -9,11 +9,7 @@
 #define AP_CENTRAL_SPAN_PAGES_H
 
 #include "central/slot_map.h"
-
-struct ap__page_run {
-    uintptr_t start;
-    size_t bytes; /* 0: there is none */
-};
+#include "heap/page_runs.h"
 
 /* The first run of free pages among the slots from *slot on; *slot is then where to go on. */
 static inline struct ap__page_run ap__span_free_pages(const struct ap__span *span,

@@ -116,6 +116,18 @@ void ap__lock_release(struct ap__lock *lock)
     AP__YIELD_POINT();
 }
 
+void ap__lock_take_second(struct ap__lock *held, struct ap__lock *second)
+{
+    if (second < held) {
+        ap__lock_release(held);
+        AP__YIELD_POINT();
+        ap__lock_take(second);
+        ap__lock_take(held);
+    } else {
+        ap__lock_take(second);
+    }
+}
+
 bool ap__lock_is_at_work(void)
 {
     return at_work != 0;

@@ -31,7 +31,7 @@ enum ap__lock_rank {
     AP__RANK_QUARANTINE,     /* freed memory that waits, with `hardened` */
     AP__RANK_SAMPLED,        /* the pool of guarded blocks */
     AP__RANK_TRANSFER_CACHE, /* one per class and shard; never two at once, but in fork */
-    AP__RANK_PACK, /* packed spans; a rank for each pool */
+    AP__RANK_PACK,           /* packed spans; a rank for each pool */
     AP__RANK_PACK_LAST = AP__RANK_PACK + 7,
     AP__RANK_CENTRAL, /* one per class and shard: a rank for each shard; of one class at a time, but in fork */
     AP__RANK_CENTRAL_LAST = AP__RANK_CENTRAL + 7,
@@ -62,6 +62,9 @@ struct ap__lock {
 void ap__lock_init(struct ap__lock *lock, enum ap__lock_rank rank);
 void ap__lock_take(struct ap__lock *lock);
 void ap__lock_release(struct ap__lock *lock);
+
+/* Takes a second one of an array whose ranks rise: the lower first, so `held` may be free in between. */
+void ap__lock_take_second(struct ap__lock *held, struct ap__lock *second);
 
 struct ap__lock_stats {
     uint64_t taken, contended;

@@ -2,6 +2,8 @@
 /* pack_lists.c: insert, remove, find. Cost: a few words; find() looks at eight spans at most. */
 #include "pack/pack_lists.h"
 
+#include "heap/span_ring.h"
+
 #include <limits.h>
 
 enum { TRIES = 8 }; /* spans of a list some of which have too short runs */
@@ -29,17 +31,7 @@ void ap__pack_lists_insert(struct ap__pack_lists *lists, struct ap__span *span)
     if (bucket == AP_PACK_NO_BUCKET) {
         return;
     }
-    struct ap__span *head = lists->buckets[bucket];
-    if (head == NULL) {
-        span->link = (struct ap__span_link){span, span};
-    } else {
-        span->link = (struct ap__span_link){.next = head, .previous = head->link.previous};
-        head->link.previous->link.next = span;
-        head->link.previous = span;
-    }
-    if (head == NULL || !span->packed.is_purged) {
-        lists->buckets[bucket] = span;
-    }
+    ap__span_ring_insert(&lists->buckets[bucket], span, !span->packed.is_purged);
     lists->occupied |= UINT32_C(1) << bucket;
 }
 
@@ -50,16 +42,9 @@ void ap__pack_lists_remove(struct ap__pack_lists *lists, struct ap__span *span, 
     if (bucket >= AP_PACK_BUCKETS) {
         return;
     }
-    struct ap__span *next = span->link.next;
-    if (next == span) {
-        lists->buckets[bucket] = NULL;
+    ap__span_ring_remove(&lists->buckets[bucket], span);
+    if (lists->buckets[bucket] == NULL) {
         lists->occupied &= ~(UINT32_C(1) << bucket);
-        return;
-    }
-    next->link.previous = span->link.previous;
-    span->link.previous->link.next = next;
-    if (lists->buckets[bucket] == span) {
-        lists->buckets[bucket] = next;
     }
 }
 

@@ -151,19 +151,6 @@ struct ap__pack_pool *ap__pack_enter(const struct ap__span *span)
 
 /* ------------------------------------------------------------ from one pool to another */
 
-/* Takes a second pool's lock; the lower one's is taken first. */
-static void take_second_lock(struct ap__pack_pool *held, struct ap__pack_pool *second)
-{
-    if (second < held) {
-        ap__lock_release(&held->lock);
-        AP__YIELD_POINT();
-        ap__lock_take(&second->lock);
-        ap__lock_take(&held->lock);
-    } else {
-        ap__lock_take(&second->lock);
-    }
-}
-
 /* `any`: a long search is worth it, as there is no other memory. */
 static struct ap__span *find_locked(const struct ap__pack_pool *pool, unsigned units, bool any)
 {
@@ -190,7 +177,7 @@ static struct ap__span *find_spare_locked(const struct ap__pack_pool *pool, unsi
 static bool take_over_from_locked(struct ap__pack_pool *pool, struct ap__pack_pool *other,
                                   unsigned units, bool any)
 {
-    take_second_lock(pool, other);
+    ap__lock_take_second(&pool->lock, &other->lock);
     if (find_locked(pool, units, any) == NULL) {
         struct ap__span *span = find_spare_locked(other, units, any);
         if (span != NULL) {

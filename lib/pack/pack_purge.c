@@ -7,7 +7,7 @@
  * back meanwhile.
  */
 #include "central/central_free_list.h"
-#include "heap/huge_pages.h"
+#include "heap/page_runs.h"
 #include "os/os.h"
 #include "pack/pack.h"
 #include "pack/pack_pools.h"
@@ -24,11 +24,6 @@ struct purge {
     bool pending; /* there are spans to purge later */
     unsigned count;
     struct ap__span *spans[AWAY_MAX];
-};
-
-struct page_run {
-    uintptr_t start;
-    size_t bytes;
 };
 
 /* Epochs since a block of the span was last handed out; wraps, which makes it look younger at worst. */
@@ -69,7 +64,8 @@ static bool take_away_locked(struct purge *purge)
 }
 
 /* The whole pages of free runs from *unit on; *unit is then where to go on. */
-static unsigned collect_runs_locked(struct ap__span *span, struct page_run *runs, unsigned *unit)
+static unsigned collect_runs_locked(struct ap__span *span, struct ap__page_run *runs,
+                                    unsigned *unit)
 {
     struct ap__unit_map map = ap__unit_map_of(span);
     size_t page_bytes = ap__os_page_size();
@@ -80,7 +76,7 @@ static unsigned collect_runs_locked(struct ap__span *span, struct page_run *runs
         size_t from = ap__align_up((size_t)first << AP_UNIT_SHIFT, page_bytes);
         size_t to = ap__align_down((size_t)end << AP_UNIT_SHIFT, page_bytes);
         if (from < to) {
-            runs[count++] = (struct page_run){span->start + from, to - from};
+            runs[count++] = (struct ap__page_run){span->start + from, to - from};
         }
         *unit = end;
     }
@@ -94,18 +90,11 @@ static size_t purge_span_locked(struct purge *purge, struct ap__span *span)
     struct ap__pack_pool *pool = purge->pool;
     size_t purged = 0;
     unsigned unit = 0;
-    struct page_run runs[RUNS_MAX];
+    struct ap__page_run runs[RUNS_MAX];
     span->packed.is_purged = true;
     for (unsigned count; (count = collect_runs_locked(span, runs, &unit)) != 0;) {
         ap__lock_release(&pool->lock);
-        for (unsigned i = 0; i < count; i++) {
-            bool done = ap__os_discard((void *)runs[i].start, runs[i].bytes);
-            if (done) {
-                ap__huge_pages_purged(runs[i].start, runs[i].bytes);
-                purged += runs[i].bytes;
-            }
-            purge->refused |= !done;
-        }
+        purged += ap__page_runs_discard(runs, count, &purge->refused);
         ap__lock_take(&pool->lock);
     }
     span->packed.bucket = AP_PACK_NO_BUCKET;

@@ -11,7 +11,8 @@
 #include "pack/pack.h"
 
 enum {
-    CACHE_BYTES = 65536, /* 16384: buffers of random sizes, 16 MiB of them, take 1.3 to 1.6 times as long */
+    CACHE_BYTES =
+        65536, /* 16384: buffers of random sizes, 16 MiB of them, take 1.3 to 1.6 times as long */
     CACHE_BLOCKS_MAX = 32,
     FORGOTTEN_PART = 64,
     FOUND_ALL = UINT16_MAX,
@@ -39,7 +40,8 @@ bool ap__pack_traffic_taken(struct ap__pack_traffic *traffic, size_t size_bytes,
     traffic->found[kind] = (uint16_t)(mean - mean / FORGOTTEN_PART + wanted / FORGOTTEN_PART);
     bool comes_and_goes = traffic->found[kind] > FOUND_MOST;
     if (comes_and_goes) {
-        traffic->found[kind] = 0; /* what was true of a large heap need not be of what is left of it */
+        traffic->found[kind] =
+            0; /* what was true of a large heap need not be of what is left of it */
     }
     return comes_and_goes;
 }

@@ -20,8 +20,8 @@ enum {
 /* All zero: nothing has been seen. */
 struct ap__pack_traffic {
     uint8_t stock[AP_PACK_KINDS]; /* blocks that the cache would hold */
-    uint16_t found
-        [AP_PACK_KINDS]; /* of 65,536 blocks, those that it would have had, in a mean that forgets a 64th */
+    /* Of 65,536 blocks, those that it would have had, in a mean that forgets a 64th. */
+    uint16_t found[AP_PACK_KINDS];
 };
 
 /* A block of so many bytes was taken; `waited`: somebody had to wait for the lock. `true`: such blocks come and go;
