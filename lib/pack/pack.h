@@ -32,7 +32,7 @@ enum {
 };
 #define AP__PACK_BOUND_BYTES ((size_t)1 << 20)
 #define AP__PACK_RAISED_BYTES ((size_t)16 << 20)
-#define AP__PACK_RAISE_BYTES_MAX ((size_t)64 << 20) /* packed blocks in all */
+#define AP__PACK_RAISE_BYTES_MAX ((size_t)16 << 20) /* packed blocks in all */
 
 /* auto: as above; always: classes of these sizes have no spans of their own; never: no block is packed. At start. */
 void ap__pack_init(enum ap__when when, bool populate);
