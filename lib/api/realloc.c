@@ -88,18 +88,12 @@ static void *resize_large(void *p, size_t usable_bytes, size_t size, const char 
     return moved != NULL ? moved : copy_to_new(p, ap__min(usable_bytes, size), size, function);
 }
 
-/* Where it lies, if possible. Less than an eighth less is not worth the lock. */
-static void *resize_packed(void *p, struct ap__block block, size_t size, const char *function)
+/* Whether a packed block holds `size` where it lies from now on. Less than an eighth less is not worth the lock. */
+static bool resize_packed(const void *p, struct ap__block block, size_t size)
 {
     size_t before = block.usable_bytes;
     bool is_fine = size <= before && before - size <= before / LITTLE;
-    if (is_fine || ap__pack_resize(block.packed, p, before, size)) {
-        return p;
-    }
-    if (size > block.usable_bytes) {
-        return copy_to_new(p, block.usable_bytes, size, function);
-    }
-    return size >= block.usable_bytes / 2 ? p : shrink(p, size, function);
+    return is_fine || ap__pack_resize(block.packed, p, before, size);
 }
 
 /* A block that is exactly as long as it says: it stays if its slot or its pages do, and is copied otherwise. */
@@ -129,9 +123,10 @@ static AP_NOINLINE void *resize(void *p, size_t size, const char *function)
         return resize_exact(p, block.usable_bytes, size, function);
     }
     if (block.packed != NULL) {
-        return resize_packed(p, block, size, function);
-    }
-    if (block.size_class == 0) {
+        if (resize_packed(p, block, size)) {
+            return p;
+        }
+    } else if (block.size_class == 0) {
         return resize_large(p, block.usable_bytes, size, function);
     }
     if (size > block.usable_bytes) {

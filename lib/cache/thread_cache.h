@@ -29,7 +29,7 @@ struct ap__thread_cache {
     _Atomic(uint8_t) claim;  /* who may change the lists now: see idle.h */
     _Atomic(bool) has_folds; /* perhaps; set by the owner, cleared by who looks */
     uint64_t random;         /* state of ap__thread_cache_take_any(); 0: none yet; owner */
-    unsigned number; /* counts up from one record to the next; constant */
+    unsigned number;         /* counts up from one record to the next; constant */
     /* Registry (thread.c). `next` never changes once set: observers walk it without a lock. */
     struct ap__thread_cache *next;
     struct ap__thread_cache *next_vacant; /* under the registry's lock */

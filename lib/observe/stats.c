@@ -87,6 +87,7 @@ void ap__stats_collect(struct ap__stats *stats)
     stats->heap.large_spans -= ap__min(stats->quarantine.large, stats->heap.large_spans);
     stats->heap.large_bytes -= ap__min(stats->quarantine.large_bytes, stats->heap.large_bytes);
     stats->live_bytes -= ap__min(stats->quarantine.block_bytes, stats->live_bytes);
-    stats->live_bytes += stats->heap.large_bytes + stats->packed.block_bytes + stats->sampled.live_bytes;
+    stats->live_bytes +=
+        stats->heap.large_bytes + stats->packed.block_bytes + stats->sampled.live_bytes;
     stats->metadata_bytes = ap__meta_mapped_bytes() + stats->table.mapped_bytes;
 }

@@ -7,6 +7,7 @@
  */
 #include "pack/pack.h"
 
+#include "base/counter.h"
 #include "base/size_class.h"
 #include "central/central_free_list.h"
 #include "heap/huge_pages.h"
@@ -174,7 +175,7 @@ void *ap__pack_take(size_t size_bytes, unsigned thread)
             fresh = note_fresh_locked(pool, span, unit + units);
         }
         pool->blocks++;
-        ap__pack_count_bytes_locked(pool, bytes_of(units));
+        ap__counter_add(&pool->block_bytes, bytes_of(units));
         if (ap__pack_traffic_taken(&pool->traffic, bytes_of(units), was_waited_for_locked(pool))) {
             raise_bound(bytes_of(units));
         }
@@ -253,7 +254,7 @@ static void release_locked(struct ap__pack_pool *pool, struct ap__span *span, un
     ap__unit_map_release(&map, unit, units);
     pool->blocks--;
     pool->releases++;
-    ap__pack_count_bytes_locked(pool, 0 - bytes_of(units));
+    ap__counter_add(&pool->block_bytes, 0 - bytes_of(units));
     ap__pack_traffic_given(&pool->traffic, bytes_of(units));
     note_free_locked(pool, span, unit, units);
 }
@@ -322,7 +323,7 @@ static bool resize_locked(struct ap__pack_pool *pool, struct ap__span *span, uns
     if ((is_away && wanted > before) || !ap__unit_map_resize(&map, unit, before, wanted)) {
         return false;
     }
-    ap__pack_count_bytes_locked(pool, bytes_of(wanted) - bytes_of(before));
+    ap__counter_add(&pool->block_bytes, bytes_of(wanted) - bytes_of(before));
     if (wanted > before) {
         note_claimed_locked(pool, span, wanted - before);
     } else if (wanted < before) {

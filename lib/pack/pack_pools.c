@@ -7,6 +7,7 @@
  */
 #include "pack/pack_pools.h"
 
+#include "base/counter.h"
 #include "central/central_free_list.h"
 #include "heap/page_heap.h"
 #include "meta/meta.h"
@@ -31,19 +32,6 @@ struct ap__pack_pool *ap__pack_pool_of(unsigned number)
     return &ap__pack_pools[number % AP_PACK_POOLS];
 }
 
-void ap__pack_count_bytes_locked(struct ap__pack_pool *pool, size_t bytes)
-{
-    /* relaxed, both: read without the lock as a figure only. */
-    size_t before = atomic_load_explicit(&pool->block_bytes, memory_order_relaxed);
-    atomic_store_explicit(&pool->block_bytes, before + bytes, memory_order_relaxed);
-}
-
-static void count_span_locked(struct ap__pack_pool *pool, size_t spans)
-{
-    size_t before = atomic_load_explicit(&pool->spans, memory_order_relaxed);
-    atomic_store_explicit(&pool->spans, before + spans, memory_order_relaxed);
-}
-
 static size_t used_bytes(const struct ap__span *span)
 {
     return ap__span_bytes(span) - ((size_t)span->packed.free_units << AP_UNIT_SHIFT);
@@ -52,8 +40,8 @@ static size_t used_bytes(const struct ap__span *span)
 /* From now on the span, which is on no list, belongs to the pool. */
 static void enter_span_locked(struct ap__pack_pool *pool, struct ap__span *span)
 {
-    count_span_locked(pool, 1);
-    ap__pack_count_bytes_locked(pool, used_bytes(span));
+    ap__counter_add(&pool->spans, 1);
+    ap__counter_add(&pool->block_bytes, used_bytes(span));
     ap__pack_lists_insert(&pool->lists, span);
     /* relaxed: read without a lock as a hint only; see ap__pack_enter(). */
     atomic_store_explicit(&span->shard, (uint16_t)(pool - ap__pack_pools + 1),
@@ -63,8 +51,8 @@ static void enter_span_locked(struct ap__pack_pool *pool, struct ap__span *span)
 /* The reverse; but it goes on naming the pool: who frees one of its blocks must find a lock to take at any time. */
 static void leave_span_locked(struct ap__pack_pool *pool, struct ap__span *span)
 {
-    count_span_locked(pool, (size_t)0 - 1);
-    ap__pack_count_bytes_locked(pool, (size_t)0 - used_bytes(span));
+    ap__counter_add(&pool->spans, (uint64_t)0 - 1);
+    ap__counter_add(&pool->block_bytes, (uint64_t)0 - used_bytes(span));
     ap__pack_lists_remove(&pool->lists, span, AP_PACK_NO_BUCKET);
 }
 
@@ -170,7 +158,7 @@ static struct ap__span *find_spare_locked(const struct ap__pack_pool *pool, unsi
     if (span->packed.longest_most >= units) {
         return span;
     }
-    return any ? find_locked(pool, units, true) : NULL;
+    return any ? ap__pack_lists_find_any(&pool->lists, units) : NULL;
 }
 
 /* `true`: the pool may have a run of `units` now; also because blocks of its own came back while its lock was free. */

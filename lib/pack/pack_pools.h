@@ -30,8 +30,8 @@ struct ap__pack_pool {
     size_t blocks;           /* taken here less given back here; the sum of all pools is right */
     size_t releases;         /* wraps */
     uint64_t seen_contended; /* how often the lock had been waited for at the last take */
-    _Atomic(size_t) spans;   /* this and the next are read without the lock, too */
-    _Atomic(size_t) block_bytes; /* usable */
+    _Atomic(uint64_t) spans; /* this and the next are read without the lock, too */
+    _Atomic(uint64_t) block_bytes; /* usable */
 } AP_CACHE_ALIGNED;
 
 extern AP_HIDDEN struct ap__pack_pool ap__pack_pools[AP_PACK_POOLS];
@@ -52,8 +52,5 @@ void ap__pack_settle_locked(struct ap__pack_pool *pool, struct ap__span *span);
 
 /* Free pages of the span may be resident from now on: it belongs to the head of its list. */
 void ap__pack_become_unpurged_locked(struct ap__pack_pool *pool, struct ap__span *span);
-
-/* So many bytes more are in blocks of the pool; negative numbers wrap. */
-void ap__pack_count_bytes_locked(struct ap__pack_pool *pool, size_t bytes);
 
 #endif
