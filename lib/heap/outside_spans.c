@@ -42,7 +42,7 @@ struct ap__span *ap__outside_span_map(size_t granules, size_t alignment, unsigne
     size_t bytes = granules << AP_PAGE_HEAP_GRANULE_SHIFT;
     void *mapping = map_outside(bytes, alignment);
     if (mapping != NULL) {
-        span->start = (uintptr_t)mapping;
+        ap__span_set_start(span, (uintptr_t)mapping);
         span->granules = granules;
         span->outside = true;
         if (size_class == 0 || enter_granules(span)) {

@@ -63,7 +63,7 @@ static size_t first_granule_of(const struct ap__span *span)
 /* The span becomes free memory, as it is: neighbours are not looked at. */
 static void insert_free_locked(struct ap__span *span, size_t dirty_granules)
 {
-    span->state = AP__SPAN_FREE;
+    ap__span_set_state(span, AP__SPAN_FREE);
     span->tree.dirty_granules = dirty_granules;
     ap__region_set_span_ends(first_granule_of(span), span->granules, span);
     ap__free_spans_insert(&free_spans, span);
@@ -103,7 +103,7 @@ static void coalesce_and_insert_locked(struct ap__span *span, size_t dirty_granu
     if (before != NULL) {
         remove_free_locked(before);
         dirty_granules += before->tree.dirty_granules;
-        span->start = before->start;
+        ap__span_set_start(span, before->start);
         span->granules += before->granules;
         ap__span_record_give(before);
     }
@@ -121,7 +121,7 @@ static struct ap__span *new_span_locked(size_t first, size_t granules)
 {
     struct ap__span *span = ap__span_record_take();
     if (span != NULL) {
-        span->start = ap__region_address_of(first);
+        ap__span_set_start(span, ap__region_address_of(first));
         span->granules = granules;
     }
     return span;
@@ -174,7 +174,7 @@ static bool trim_locked(struct ap__span *span, const struct cut *cut)
         }
         return false;
     }
-    span->start = ap__region_address_of(first + skip);
+    ap__span_set_start(span, ap__region_address_of(first + skip));
     span->granules = granules;
     if (head != NULL) {
         insert_free_locked(head, cut->dirty[HEAD]);
@@ -279,7 +279,7 @@ static bool grow_by_locked(size_t granules, bool for_small)
     ap__huge_pages_advise_chunk(ap__region_address_of(first),
                                 granules << AP_PAGE_HEAP_GRANULE_SHIFT, for_small,
                                 ap__region_usable_bytes());
-    span->start = ap__region_address_of(first);
+    ap__span_set_start(span, ap__region_address_of(first));
     span->granules = granules;
     coalesce_and_insert_locked(span, 0);
     note_peak_locked();
@@ -360,7 +360,7 @@ static void become_used_locked(struct ap__span *span, struct use use)
     span->link.next = NULL;
     span->link.previous = NULL;
     span->size_class = (uint8_t)use.size_class;
-    span->state = (uint8_t)use.state;
+    ap__span_set_state(span, use.state);
     if (use.state == AP__SPAN_LARGE) {
         span->large.size_bytes = 0;
         span->large.alignment = 0;
@@ -611,7 +611,7 @@ static struct ap__span *take_dirty_locked(struct ap__dirty_list *list, size_t mo
     if (trim_locked(span, &cut)) {
         *dirty_granules = found;
     }
-    span->state = AP__SPAN_PURGING;
+    ap__span_set_state(span, AP__SPAN_PURGING);
     ap__region_set_span_ends(first_granule_of(span), span->granules, span);
     return span;
 }

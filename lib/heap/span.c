@@ -86,7 +86,7 @@ struct ap__span *ap__span_record_take(void)
 
 void ap__span_record_give(struct ap__span *span)
 {
-    span->state = AP__SPAN_UNUSED;
+    ap__span_set_state(span, AP__SPAN_UNUSED);
     span->granules = 0;
     span->outside = false;
     span->moved = false;

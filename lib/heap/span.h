@@ -45,7 +45,11 @@ struct ap__span {
     /* SMALL: the class and its shard whose lock guards the span, as ap__shard_name() has it; 0: none yet, or no more.
      * Kept by central; read by anyone who frees a block. */
     _Atomic(uint16_t) shard;
-    struct ap__span_link link; /* FREE: dirty list; SMALL, PACKED: their layer's; UNUSED: next record */
+    struct ap__span_link
+        link; /* FREE: dirty list; SMALL, PACKED: their layer's; UNUSED: next record */
+    /* PACKED: its two bitmaps (pack/unit_map.h), else NULL. Not one of those below, which a record without a lock may be
+     * read as although it is another's by now: this is never anything but bitmaps. */
+    _Atomic(_Atomic(uint64_t) *) unit_map;
     union {
         struct { /* FREE */
             struct ap__span *left;
@@ -69,14 +73,13 @@ struct ap__span {
             size_t alignment;
             uint8_t guard; /* enum ap__guard: what makes the end of the span inaccessible */
         } large;
-        struct {                    /* PACKED */
-            _Atomic(uint64_t) *map; /* its two bitmaps: pack/unit_map.h */
+        struct { /* PACKED */
             uint16_t free_units;
             /* Units of the longest free run, or more: of what lies in each eighth of the span, and of all. */
             uint16_t part_most[8];
             uint16_t longest_most;
-            uint8_t bucket;        /* which of the lists of packed spans it is on */
-            uint8_t fresh;         /* the three of slots, to the same effect */
+            uint8_t bucket; /* which of the lists of packed spans it is on */
+            uint8_t fresh;  /* the three of slots, to the same effect */
             bool is_purged;
             uint8_t claim_epoch;
         } packed;
@@ -100,6 +103,32 @@ struct ap__span *ap__span_by_index(uint32_t index);
  * it), and the recycled ones, linked by link.next. */
 uint32_t ap__span_record_count(void);
 const struct ap__span *ap__span_recycled(void);
+
+/*
+ * Who has a wrong pointer reads `state` and `start` without a lock, while the record may become another span's. So they
+ * are stored and loaded whole, and each load is one: what was checked is what is used. Plain fields, since a lock or a
+ * live block is all that others need; of aligned words a plain access is atomic on every processor there is.
+ * relaxed, all four: stores pair with these loads, which promise no more than that the record said so once.
+ */
+static inline void ap__span_set_state(struct ap__span *span, enum ap__span_state state)
+{
+    __atomic_store_n(&span->state, (uint8_t)state, __ATOMIC_RELAXED);
+}
+
+static inline void ap__span_set_start(struct ap__span *span, uintptr_t start)
+{
+    __atomic_store_n(&span->start, start, __ATOMIC_RELAXED);
+}
+
+static inline enum ap__span_state ap__span_peek_state(const struct ap__span *span)
+{
+    return (enum ap__span_state)__atomic_load_n(&span->state, __ATOMIC_RELAXED);
+}
+
+static inline uintptr_t ap__span_peek_start(const struct ap__span *span)
+{
+    return __atomic_load_n(&span->start, __ATOMIC_RELAXED);
+}
 
 static inline size_t ap__span_bytes(const struct ap__span *span)
 {

@@ -14,12 +14,15 @@
 #include "heap/page_heap.h"
 #include "os/bell.h"
 #include "os/os.h"
+#include "os/yield.h"
 #include "pack/pack_pools.h"
 
 enum {
     POPULATE_SPANS_MIN = 8, /* so that an eighth more than is used is there at most */
     POLL_RELEASES = 16,
+    SPAN_UNITS = AP__PACK_SPAN_GRANULES << (AP_PAGE_HEAP_GRANULE_SHIFT - AP_UNIT_SHIFT),
 };
+#define SPAN_BYTES ((size_t)SPAN_UNITS << AP_UNIT_SHIFT)
 
 /* Set by init, constant afterwards. */
 static bool populates;
@@ -198,26 +201,52 @@ struct ap__span *ap__pack_span_of(const void *p)
         return NULL;
     }
     struct ap__span *span = ap__region_span_of(granule);
-    return span != NULL && span->state == AP__SPAN_PACKED &&
-                   (uintptr_t)p - span->start < ap__span_bytes(span)
+    return span != NULL && ap__span_peek_state(span) == AP__SPAN_PACKED &&
+                   (uintptr_t)p - ap__span_peek_start(span) < SPAN_BYTES
                ? span
                : NULL;
 }
 
-/* Whether a live block starts at `p`, and at which unit of its span. */
-static bool find_block(struct ap__span *span, const void *p, unsigned *unit)
+/* A unit of a span. */
+struct place {
+    struct ap__unit_map map;
+    unsigned unit;
+};
+
+/*
+ * Which unit of the span an address lies in. `false`: the span is not packed any more, or lies elsewhere by now.
+ *
+ * With the lock, or for the owner of a block there, this is exact. A wrong pointer may come without either, while the span
+ * drains and its record becomes another's. Then each word of the record may be of another time, but each is read once: the
+ * bitmaps are such, perhaps of another span or of none any more, and the unit is one of theirs. So what is found may be
+ * wrong, but nothing wild is read.
+ */
+static inline bool find_unit(const struct ap__span *span, const void *p, struct place *place)
 {
-    size_t offset = (uintptr_t)p - span->start;
-    struct ap__unit_map map = ap__unit_map_of(span);
-    *unit = (unsigned)(offset >> AP_UNIT_SHIFT);
-    return offset % AP_UNIT_BYTES == 0 && ap__unit_map_is_start(&map, *unit);
+    /* acquire: pairs with the release in add_span_locked() of pack_pools.c. */
+    ap__unit_word *words = atomic_load_explicit(&span->unit_map, memory_order_acquire);
+    AP__YIELD_POINT();
+    size_t offset = (uintptr_t)p - ap__span_peek_start(span);
+    if (AP_UNLIKELY(words == NULL || offset >= SPAN_BYTES)) {
+        return false;
+    }
+    place->map = ap__unit_map_at(words, SPAN_UNITS);
+    place->unit = (unsigned)(offset >> AP_UNIT_SHIFT);
+    return true;
 }
 
-enum ap__misuse_cause ap__pack_why_no_block(struct ap__span *span, const void *p)
+/* Whether a live block starts at `p`, and at which unit of its span; as find_unit(). */
+static inline bool find_block(const struct ap__span *span, const void *p, struct place *place)
 {
-    struct ap__unit_map map = ap__unit_map_of(span);
-    unsigned unit = (unsigned)(((uintptr_t)p - span->start) >> AP_UNIT_SHIFT);
-    return ap__unit_is(map.used, unit) ? AP__MISUSE_INTERIOR : AP__MISUSE_NOT_LIVE;
+    return (uintptr_t)p % AP_UNIT_BYTES == 0 && find_unit(span, p, place) &&
+           ap__unit_map_is_start(&place->map, place->unit);
+}
+
+enum ap__misuse_cause ap__pack_why_no_block(const struct ap__span *span, const void *p)
+{
+    struct place place;
+    bool is_inside = find_unit(span, p, &place) && ap__unit_is(place.map.used, place.unit);
+    return is_inside ? AP__MISUSE_INTERIOR : AP__MISUSE_NOT_LIVE;
 }
 
 /* Up to three parts see a longer run: that where it begins, and those that the units lie in. */
@@ -266,10 +295,10 @@ bool ap__pack_give(struct ap__span *span, void *p, const char *function)
     bool is_time = false;
     struct ap__pack_pool *pool = ap__pack_enter(span);
     if (AP_LIKELY(pool != NULL)) {
-        unsigned unit;
-        is_block = find_block(span, p, &unit);
+        struct place place;
+        is_block = find_block(span, p, &place);
         if (AP_LIKELY(is_block)) {
-            release_locked(pool, span, unit);
+            release_locked(pool, span, place.unit);
             is_time = pool->releases % POLL_RELEASES == 0;
         } else {
             cause = ap__pack_why_no_block(span, p);
@@ -286,26 +315,33 @@ bool ap__pack_give(struct ap__span *span, void *p, const char *function)
 
 /* ------------------------------------------------------------ length */
 
-/* What looks wrong may be a neighbour's change. */
-static AP_NOINLINE bool is_block_for_sure(struct ap__span *span, const void *p)
+static size_t block_bytes_at(const struct place *place)
 {
-    struct ap__pack_pool *pool = ap__pack_enter(span);
-    unsigned unit;
-    bool is_block = pool != NULL && find_block(span, p, &unit);
-    if (pool != NULL) {
-        ap__lock_release(&pool->lock);
-    }
-    return is_block;
+    return bytes_of(ap__unit_map_length(&place->map, place->unit));
 }
 
-size_t ap__pack_usable_size(struct ap__span *span, const void *p)
+/* What looks wrong may be a neighbour's change. */
+static AP_NOINLINE size_t usable_size_for_sure(const struct ap__span *span, const void *p)
 {
-    unsigned unit;
-    if (!find_block(span, p, &unit) && !is_block_for_sure(span, p)) {
-        return 0;
+    struct ap__pack_pool *pool = ap__pack_enter(span);
+    struct place place;
+    size_t bytes = 0;
+    if (pool != NULL) {
+        bytes = find_block(span, p, &place) ? block_bytes_at(&place) : 0;
+        ap__lock_release(&pool->lock);
     }
-    struct ap__unit_map map = ap__unit_map_of(span);
-    return bytes_of(ap__unit_map_length(&map, unit));
+    return bytes;
+}
+
+size_t ap__pack_usable_size(const struct ap__span *span, const void *p)
+{
+    struct place place;
+    if (AP_UNLIKELY(!find_block(span, p, &place))) {
+        return usable_size_for_sure(span, p);
+    }
+    size_t bytes = block_bytes_at(&place);
+    /* No more than can be read, if it was put together from two spans. */
+    return AP_LIKELY(ap__region_contains((uintptr_t)p + bytes - 1)) ? bytes : 0;
 }
 
 /* The block at `unit` has `before` units and is to have `wanted`. It may have none any more, if the program frees what it
@@ -334,12 +370,14 @@ static bool resize_locked(struct ap__pack_pool *pool, struct ap__span *span, uns
 
 bool ap__pack_resize(struct ap__span *span, const void *p, size_t before_bytes, size_t size_bytes)
 {
-    unsigned unit = (unsigned)(((uintptr_t)p - span->start) >> AP_UNIT_SHIFT);
     struct ap__pack_pool *pool = ap__pack_may(1, size_bytes) ? ap__pack_enter(span) : NULL;
     if (pool == NULL) {
         return false;
     }
-    bool done = resize_locked(pool, span, unit, units_for(before_bytes), units_for(size_bytes));
+    struct place place;
+    bool done =
+        find_unit(span, p, &place) &&
+        resize_locked(pool, span, place.unit, units_for(before_bytes), units_for(size_bytes));
     ap__lock_release(&pool->lock);
     if (done && size_bytes < before_bytes) {
         ap__bell_ring(&ap__heap_bell); /* what is free now is to go back some time */

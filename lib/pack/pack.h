@@ -54,11 +54,12 @@ struct ap__span *ap__pack_span_of(const void *p);
  * then: it is time for a look at the clock. */
 bool ap__pack_give(struct ap__span *span, void *p, const char *function);
 
-/* Why an address in a packed span is no live block. */
-AP_COLD enum ap__misuse_cause ap__pack_why_no_block(struct ap__span *span, const void *p);
+/* Why an address in a packed span is no live block. The span need not be one any more. */
+AP_COLD enum ap__misuse_cause ap__pack_why_no_block(const struct ap__span *span, const void *p);
 
-/* Usable bytes of the live block at `p`, which lies in `span`; 0: it is none. Takes no lock. */
-size_t ap__pack_usable_size(struct ap__span *span, const void *p);
+/* Usable bytes of the live block at `p`, which lies in `span`; 0: it is none, perhaps since the span is packed no more.
+ * Takes no lock. Where others free the block meanwhile, any length: but so many bytes can be read. */
+size_t ap__pack_usable_size(const struct ap__span *span, const void *p);
 
 /* Makes the live block at `p`, which lies in `span` and has `before_bytes`, as long as `size_bytes` need, where it lies.
  * `false`: it cannot; nothing changed. */

@@ -69,7 +69,6 @@ static bool add_span_locked(struct ap__pack_pool *pool)
         return false;
     }
     size_t granule = ap__region_granule_of(span->start);
-    span->packed.map = map;
     span->packed.free_units = (uint16_t)units;
     span->packed.longest_most = AP_PACK_RUN_MAX;
     span->packed.fresh = 0;
@@ -78,17 +77,21 @@ static bool add_span_locked(struct ap__pack_pool *pool)
     for (unsigned part = 0; part < AP_PACK_PARTS; part++) {
         span->packed.part_most[part] = AP_PACK_RUN_MAX;
     }
+    /* release: pairs with the acquire in find_unit() of pack.c: who sees them without the lock sees all of them free. */
+    atomic_store_explicit(&span->unit_map, map, memory_order_release);
     enter_span_locked(pool, span);
     return true;
 }
 
 static void remove_span_locked(struct ap__pack_pool *pool, struct ap__span *span)
 {
-    void *map = span->packed.map;
+    ap__unit_word *map = atomic_load_explicit(&span->unit_map, memory_order_relaxed);
     size_t map_bytes = ap__unit_map_bytes(ap__span_units(span));
     leave_span_locked(pool, span);
     /* Nobody has a block of it. */
     atomic_store_explicit(&span->shard, 0, memory_order_relaxed);
+    /* relaxed: who has read them before, with a wrong pointer, may go on doing so: metadata stays readable. */
+    atomic_store_explicit(&span->unit_map, NULL, memory_order_relaxed);
     ap__page_heap_give(span);
     ap__meta_give(map, map_bytes);
 }
@@ -126,11 +129,11 @@ struct ap__pack_pool *ap__pack_enter(const struct ap__span *span)
         ap__lock_take(&pool->lock);
         /* Again: it may have been taken over, or a block that is freed twice may have taken its span with it. */
         if (atomic_load_explicit(&span->shard, memory_order_relaxed) == name &&
-            span->state == AP__SPAN_PACKED) {
+            ap__span_peek_state(span) == AP__SPAN_PACKED) {
             return pool;
         }
         ap__lock_release(&pool->lock);
-        if (span->state != AP__SPAN_PACKED) {
+        if (ap__span_peek_state(span) != AP__SPAN_PACKED) {
             break;
         }
     }

@@ -43,12 +43,18 @@ static inline unsigned ap__span_units(const struct ap__span *span)
     return (unsigned)(ap__span_bytes(span) >> AP_UNIT_SHIFT);
 }
 
+/* Bitmaps that lie one behind the other. */
+static inline struct ap__unit_map ap__unit_map_at(ap__unit_word *words, unsigned units)
+{
+    return (struct ap__unit_map){words, words + units / AP_UNIT_WORD_BITS, units};
+}
+
 /* The bitmaps of a packed span. */
 static inline struct ap__unit_map ap__unit_map_of(const struct ap__span *span)
 {
-    unsigned units = ap__span_units(span);
-    return (struct ap__unit_map){span->packed.map, span->packed.map + units / AP_UNIT_WORD_BITS,
-                                 units};
+    /* relaxed: whoever may ask has the pool's lock, under which they were set. */
+    return ap__unit_map_at(atomic_load_explicit(&span->unit_map, memory_order_relaxed),
+                           ap__span_units(span));
 }
 
 /* ------------------------------------------------------------ bits */

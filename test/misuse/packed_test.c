@@ -411,3 +411,45 @@ Test(packed, a_free_that_races_with_realloc_neither_hangs_nor_crashes)
         }
     }
 }
+
+/* The block was its span's only one: the record is that of larger objects now, and of packed blocks again. */
+static void *free_and_go_on_at_the_gate(void *argument)
+{
+    enum { TURNS = 200 };
+    const struct misuse *m = argument;
+    (void)pthread_barrier_wait(&gate);
+    m->e->free(m->p);
+    for (unsigned i = 0; i < TURNS; i++) {
+        m->e->free(opaque(m->e->malloc(((size_t)1 << 20) - 5000)));
+        m->e->free(opaque(m->e->malloc(m->size)));
+    }
+    return NULL;
+}
+
+static void *use_at_the_gate(void *argument)
+{
+    const struct misuse *m = argument;
+    (void)pthread_barrier_wait(&gate);
+    for (volatile size_t wait = m->offset / WAYS; wait > 0; wait--) {
+    }
+    use(m, m->p, (enum way)(m->offset % WAYS));
+    return NULL;
+}
+
+static void use_while_its_span_goes(const struct misuse *m)
+{
+    race(m, wrong(take_packed(m)), free_and_go_on_at_the_gate, use_at_the_gate);
+}
+
+Test(packed, a_use_that_races_with_the_end_of_its_span_neither_hangs_nor_crashes)
+{
+    FOR_EACH_SET (e) {
+        for (size_t round = 0; round < 40; round++) {
+            for (size_t way = 0; way < WAYS; way++) {
+                struct misuse m = {.e = e, .body = use_while_its_span_goes, .size = 9000};
+                m.offset = round * round * WAYS + way;
+                expect_misuse_or_success(m);
+            }
+        }
+    }
+}

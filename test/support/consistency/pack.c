@@ -81,7 +81,8 @@ static void check_packed_span(const struct ap__span *span)
                     span);
     if (!walk_check(name != 0 && name <= AP_PACK_POOLS, "a packed span names no pool", span,
                     span->index) ||
-        !walk_check(span->packed.map != NULL, "a packed span has no bitmaps", span, span->index)) {
+        !walk_check(atomic_load(&span->unit_map) != NULL, "a packed span has no bitmaps", span,
+                    span->index)) {
         return;
     }
     struct pool_sums *sums = &pool_sums[name - 1];

@@ -105,7 +105,7 @@ static void fill_randomly(void)
 Test(unit_map, a_span_has_two_bitmaps_of_a_bit_a_unit)
 {
     ap__unit_word bits[8192 / 64 * 2];
-    struct ap__span span = {.granules = 16, .packed.map = bits};
+    struct ap__span span = {.granules = 16, .unit_map = bits};
     cr_assert_eq(AP_UNIT_BYTES, 128);
     cr_assert_eq(ap__span_units(&span), 8192);
     cr_assert_eq(ap__unit_map_bytes(8192), sizeof bits);
