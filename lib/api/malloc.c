@@ -15,6 +15,7 @@
 #include "api/live_check.h"
 #include "api/small_size.h"
 #include "central/central_free_list.h"
+#include "central/transfer_cache.h"
 #include "config/options.h"
 #include "decay/decay.h"
 #include "guard/misuse.h"
@@ -78,6 +79,26 @@ static AP_NOINLINE void *take_beyond_bound(struct ap__thread_cache *cache, size_
     return p == NULL && are_there ? take_packed(cache, size) : p;
 }
 
+/* What threads of any processor have passed on. */
+static void *take_passed_on(unsigned size_class)
+{
+    void *p = NULL;
+    return ap__transfer_drain(size_class, &p, 1) == 1 ? p : NULL;
+}
+
+/* There is no memory for a span of the class, and nothing free in those that it has. The next class was that of these sizes
+ * before a fine one was opened, and may have blocks, or shorter spans. */
+AP_COLD static void *take_from_elsewhere(struct ap__thread_cache *cache, unsigned size_class)
+{
+    void *p = take_passed_on(size_class);
+    unsigned next = ap__class_above_fine(size_class);
+    if (p == NULL && next != 0) {
+        p = take_of_class(cache, next);
+        p = p != NULL ? p : take_passed_on(next);
+    }
+    return p;
+}
+
 /* A block when the hit path has none, and pages of their own are for none of the thread's. */
 static void *take_plain(struct ap__thread_cache *cache, size_t alignment, size_t size,
                         unsigned size_class)
@@ -97,7 +118,11 @@ static void *take_plain(struct ap__thread_cache *cache, size_t alignment, size_t
     if (AP_LIKELY(!ap__central_is_at_bound(size_class))) {
         p = take_of_class(cache, size_class);
     }
-    return AP_LIKELY(p != NULL) ? p : take_beyond_bound(cache, alignment, size, size_class);
+    if (AP_UNLIKELY(p == NULL)) {
+        p = take_beyond_bound(cache, alignment, size, size_class);
+        p = p != NULL ? p : take_from_elsewhere(cache, size_class);
+    }
+    return p;
 }
 
 /* How many allocations the caller stands for: in the mean, as many as the cache gets blocks at a time. */

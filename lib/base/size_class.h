@@ -60,6 +60,12 @@ static inline bool ap__class_is_fine(unsigned size_class)
     return size_class > AP_LINEAR_CLASSES && (size_class - AP_LINEAR_CLASSES) % 2 != 0;
 }
 
+/* A class that holds the sizes of this one, at every alignment that it has, and few larger ones; 0: there is none. */
+static inline unsigned ap__class_above_fine(unsigned size_class)
+{
+    return ap__class_is_fine(size_class) ? size_class + 1 : 0;
+}
+
 /* The class of a size of 0 to AP_SMALL_SIZE_MAX bytes, by arithmetic: the smallest that holds it. 0 bytes is
  * the first class. */
 static inline unsigned ap__class_of_size(size_t size)

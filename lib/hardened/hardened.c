@@ -275,7 +275,12 @@ static void retire_small(struct ap__thread_cache *cache, unsigned size_class, vo
 static void *take(struct ap__thread_cache *cache, size_t alignment, size_t size)
 {
     unsigned size_class = class_for(alignment, size);
-    return size_class != 0 ? take_small(cache, size_class, size) : take_large(alignment, size);
+    if (size_class == 0) {
+        return take_large(alignment, size);
+    }
+    void *p = take_small(cache, size_class, size);
+    unsigned next = ap__class_above_fine(size_class);
+    return p == NULL && next != 0 ? take_small(cache, next, size) : p;
 }
 
 void *ap__hardened_take(struct ap__thread_cache *cache, size_t alignment, size_t size)

@@ -380,7 +380,7 @@ static void free_all(unsigned count)
     }
 }
 
-/* With limit:32M, and no class that opens meanwhile and finds no memory. What is free between blocks is found, however it lies. */
+/* With limit:32M. What is free between blocks is found, however it lies; and whichever class opens meanwhile. */
 static void limited(void)
 {
     static const size_t sizes[] = {1100, 3000, 10000, 30000, 60000};

@@ -94,6 +94,18 @@ Test(size_class, every_second_class_beyond_128_bytes_is_fine)
     }
 }
 
+Test(size_class, the_class_above_a_fine_one_is_as_aligned)
+{
+    for (unsigned c = 0; c < AP_CLASS_COUNT; c++) {
+        unsigned above = ap__class_above_fine(c);
+        cr_assert_eq(above, ap__class_is_fine(c) ? c + 1 : 0);
+        if (above != 0) {
+            size_t alignment = size_of(c) & (~size_of(c) + 1);
+            cr_assert_eq(size_of(above) % alignment, 0, "class %u", c);
+        }
+    }
+}
+
 Test(size_class, a_size_for_an_alignment_holds_both_and_has_an_aligned_class)
 {
     for (size_t alignment = 1; alignment <= AP_GRANULE; alignment *= 2) {

@@ -2,7 +2,7 @@
 /*
  * hardened_test.c: hardened blocks when the kernel refuses.
  * Goal: without guards, or without memory, blocks are handed out and come back as ever, and nothing is
- * lost: what cannot be made accessible again is tried once more later. Method: faults by the n-th call;
+ * lost: what cannot be made accessible again is tried once more later, and what there is, is used. Method: faults by the n-th call;
  * then the whole heap is walked. What is found of misuse is tested through the entry points.
  */
 #include "hardened/hardened.h"
@@ -10,8 +10,10 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "cache/fine_classes.h"
 #include "hardened/canary.h"
 #include "hardened/quarantine.h"
+#include "heap/heap_limits.h"
 #include "heap/page_heap.h"
 #include "life/init.h"
 #include "support/heap_check.h"
@@ -137,6 +139,36 @@ Test(hardened, what_waits_is_used_before_memory_is_refused)
         cr_assert_not_null(blocks[i], "%d", i);
     }
     os_faults_reset();
+}
+
+Test(hardened, slots_of_the_next_class_are_used_before_memory_is_refused)
+{
+    enum { FINE_SIZE = 144, FREE = 10 };
+    static void *blocks[FREE];
+    unsigned fine = ap__class_of_size(FINE_SIZE);
+    cr_assert(ap__class_is_fine(fine));
+    ap__fine_classes_init(AP__WHEN_ALWAYS);
+    size_t fits = FINE_SIZE - AP__TRAILER_BYTES;
+    for (unsigned i = 0; i < FREE; i++) {
+        blocks[i] = ap__hardened_take(cache, 16, fits + 1);
+        cr_assert_eq(ap__page_heap_class_of(blocks[i]), fine + 1);
+    }
+    for (unsigned i = 0; i < FREE; i += 2) {
+        cr_assert(ap__hardened_give(cache, blocks[i], "free"));
+    }
+    ap__heap_limits_set_hard(0);
+    for (unsigned i = 0; i < FREE; i += 2) {
+        blocks[i] = ap__hardened_take(cache, 16, fits);
+        cr_assert_eq(ap__page_heap_class_of(blocks[i]), fine + 1);
+        size_t known;
+        cr_assert(ap__hardened_size(blocks[i], &known, "free"));
+        cr_assert_eq(known, fits);
+    }
+    ap__heap_limits_set_hard(SIZE_MAX);
+    for (unsigned i = 0; i < FREE; i++) {
+        cr_assert(ap__hardened_give(cache, blocks[i], "free"));
+    }
+    (void)heap_check();
 }
 
 Test(hardened, other_addresses_are_no_blocks)
