@@ -47,6 +47,8 @@ static size_t large_granules;
 static size_t large_count;
 static size_t outside_granules;
 static size_t usable_granules_peak;
+static bool
+    growth_refused; /* the last time: the region's end, a limit of the process, the kernel */
 
 struct ap__bell ap__heap_bell;
 
@@ -287,7 +289,7 @@ static bool grow_by_locked(size_t granules, bool for_small)
 }
 
 /* Grows so that an aligned run of `granules` exists; by a whole chunk if the limits allow. */
-static bool grow_locked(size_t granules, size_t alignment, bool for_small)
+static bool try_to_grow_locked(size_t granules, size_t alignment, bool for_small)
 {
     struct ap__span *last = free_span_at(ap__region_limit_granules() - 1);
     size_t have = last != NULL ? last->granules : 0;
@@ -303,6 +305,12 @@ static bool grow_locked(size_t granules, size_t alignment, bool for_small)
     size_t limit = ap__region_limit_granules();
     chunk = ap__align_up(limit + ap__max(chunk, need), CHUNK_GRANULES_MIN) - limit;
     return grow_by_locked(chunk, for_small) || grow_by_locked(need, for_small);
+}
+
+static bool grow_locked(size_t granules, size_t alignment, bool for_small)
+{
+    growth_refused = !try_to_grow_locked(granules, alignment, for_small);
+    return !growth_refused;
 }
 
 /* ------------------------------------------------------------ spans outside the region */
@@ -427,6 +435,22 @@ struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned 
 struct ap__span *ap__page_heap_take_packed(size_t granules)
 {
     return take(granules, AP_GRANULE, (struct use){AP__SPAN_PACKED, 0});
+}
+
+/* Without an attempt to grow, which costs system calls where it is refused. */
+static bool has_room_locked(size_t granules)
+{
+    return is_allowed_locked(granules) &&
+           (ap__free_spans_best_fit(&free_spans, granules) != NULL || !growth_refused);
+}
+
+bool ap__page_heap_has_room(size_t granules)
+{
+    ap__lock_take(&lock);
+    bool has_room =
+        has_room_locked(granules) || (settle_recent_locked() && has_room_locked(granules));
+    ap__lock_release(&lock);
+    return has_room;
 }
 
 /* A span whose pages were moved in is mapped afresh, so that its mapping merges with its neighbours'. */

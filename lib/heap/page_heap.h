@@ -32,6 +32,10 @@ struct ap__span *ap__page_heap_take(size_t granules, size_t alignment, unsigned 
 /* A span for blocks of many sizes; never outside of the region, whose map finds it by any address in it. */
 struct ap__span *ap__page_heap_take_packed(size_t granules);
 
+/* Whether a span of so many granules is free in the region, or could be had by growth, if that was not refused the last
+ * time that somebody tried. */
+bool ap__page_heap_has_room(size_t granules);
+
 /* Takes a span back that no block and no table entry refers to. */
 void ap__page_heap_give(struct ap__span *span);
 

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "heap/heap_limits.h"
 #include "meta/meta.h"
 #include "support/heap_check.h"
 #include "support/os_faults.h"
@@ -46,6 +47,47 @@ Test(page_heap, best_fit_takes_the_shortest_and_of_those_the_lowest)
     cr_assert_eq(take(2)->start, starts[6]);
     cr_assert_eq(take(2)->start, starts[4]);
     cr_assert_eq(take(4)->start, starts[0]);
+    page_heap_check();
+}
+
+Test(page_heap, there_is_room_for_what_could_be_taken)
+{
+    init(GIB);
+    cr_assert(ap__page_heap_has_room(1000), "the region grows");
+    struct ap__span *a = take(20);
+    (void)take(1);
+    struct ap__page_heap_stats stats;
+    ap__page_heap_stats(&stats);
+    size_t used = stats.usable_bytes - stats.free_bytes;
+    for (size_t room = 0; room < 3; room++) {
+        ap__heap_limits_set_hard(used + room * AP_GRANULE);
+        cr_assert(room == 0 || ap__page_heap_has_room(room));
+        cr_assert(!ap__page_heap_has_room(room + 1));
+    }
+    ap__heap_limits_set_hard(SIZE_MAX);
+    ap__page_heap_give_recent(a);
+    ap__heap_limits_set_hard(used);
+    cr_assert(ap__page_heap_has_room(20), "what waits for an owner of its length is free");
+    cr_assert(!ap__page_heap_has_room(21));
+    page_heap_check();
+}
+
+Test(page_heap, where_growth_was_refused_there_is_room_for_what_is_free)
+{
+    init(GIB);
+    struct ap__span *a = take(20);
+    (void)take(1);
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    while (ap__page_heap_take(1, AP_GRANULE, 0) != NULL) {
+    }
+    cr_assert(!ap__page_heap_has_room(1));
+    ap__page_heap_give(a);
+    cr_assert(ap__page_heap_has_room(20));
+    os_faults_reset();
+    cr_assert(!ap__page_heap_has_room(21), "nobody has tried again");
+    (void)take(21);
+    cr_assert(ap__page_heap_has_room(1000));
     page_heap_check();
 }
 
