@@ -49,8 +49,18 @@ unsigned ap__central_take_lines(unsigned size_class, void **blocks, unsigned cou
  */
 void ap__central_set_bound(unsigned size_class, size_t bytes);
 
-/* The bound of the class; SIZE_MAX: none. */
+/* The bound of the class; SIZE_MAX: none. Also where it is lifted. */
 size_t ap__central_bound(unsigned size_class);
+
+/* The other place has no memory for a span of `granules`: the bound is not in force until the page heap has room for one,
+ * which is looked at when a span is to be added. */
+void ap__central_lift_bound(unsigned size_class, size_t granules);
+
+/* Whether it is lifted. Takes no lock, may be late. */
+bool ap__central_is_bound_lifted(unsigned size_class);
+
+/* Adds a span to the thread's shard, whatever the bound is. `false`: no memory. */
+bool ap__central_add_span(unsigned size_class);
 
 /* Whether a claim has been refused for that, and no block has come back since. Takes no lock, may be late. */
 bool ap__central_is_at_bound(unsigned size_class);

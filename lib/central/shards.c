@@ -46,6 +46,7 @@ static _Atomic(bool) is_spread[AP_CLASS_COUNT];
 
 /* relaxed, all: a span more or less, or a claim that is tried in vain, does no harm. */
 static _Atomic(size_t) bound_below_max[AP_CLASS_COUNT]; /* SIZE_MAX - bytes: 0 is no bound */
+static _Atomic(size_t) lifted_granules[AP_CLASS_COUNT]; /* 0: the bound is in force */
 _Atomic(bool) ap__class_at_bound[AP_CLASS_COUNT];
 
 void ap__shards_init(unsigned count)
@@ -150,7 +151,19 @@ static void leave_span_locked(struct ap__shard *shard, struct ap__span *span)
 void ap__central_set_bound(unsigned size_class, size_t bytes)
 {
     atomic_store_explicit(&bound_below_max[size_class], SIZE_MAX - bytes, memory_order_relaxed);
+    atomic_store_explicit(&lifted_granules[size_class], 0, memory_order_relaxed);
     atomic_store_explicit(&ap__class_at_bound[size_class], false, memory_order_relaxed);
+}
+
+void ap__central_lift_bound(unsigned size_class, size_t granules)
+{
+    atomic_store_explicit(&lifted_granules[size_class], granules, memory_order_relaxed);
+    atomic_store_explicit(&ap__class_at_bound[size_class], false, memory_order_relaxed);
+}
+
+bool ap__central_is_bound_lifted(unsigned size_class)
+{
+    return atomic_load_explicit(&lifted_granules[size_class], memory_order_relaxed) != 0;
 }
 
 size_t ap__central_bound(unsigned size_class)
@@ -163,21 +176,28 @@ bool ap__central_is_at_bound(unsigned size_class)
     return atomic_load_explicit(&ap__class_at_bound[size_class], memory_order_relaxed);
 }
 
+/* Whether the bound is lifted still: until there is room for what there was none for. */
+static bool stays_lifted(unsigned size_class)
+{
+    size_t granules = atomic_load_explicit(&lifted_granules[size_class], memory_order_relaxed);
+    if (granules != 0 && ap__page_heap_has_room(granules)) {
+        atomic_store_explicit(&lifted_granules[size_class], 0, memory_order_relaxed);
+        return false;
+    }
+    return granules != 0;
+}
+
 /* Whether the class has all the spans that its bound allows. */
 static bool is_at_bound_locked(const struct ap__shard *shard, unsigned size_class)
 {
     size_t bytes = (size_t)ap__size_class[size_class].span_granules * AP_GRANULE *
                    shard->lists.members * ap__central_shards(size_class);
-    return bytes >= ap__central_bound(size_class);
+    return bytes >= ap__central_bound(size_class) && !stays_lifted(size_class);
 }
 
 static bool add_span_locked(struct ap__shard *shard, unsigned size_class)
 {
     const struct ap__size_class *info = &ap__size_class[size_class];
-    if (AP_UNLIKELY(is_at_bound_locked(shard, size_class))) {
-        atomic_store_explicit(&ap__class_at_bound[size_class], true, memory_order_relaxed);
-        return false;
-    }
     uint64_t *bitmap = ap__meta_take(bitmap_bytes(info->slots));
     if (bitmap == NULL) {
         return false;
@@ -195,6 +215,27 @@ static bool add_span_locked(struct ap__shard *shard, unsigned size_class)
     enter_span_locked(shard, span);
     spread_locked(shard, size_class);
     return true;
+}
+
+static bool add_span_within_bound_locked(struct ap__shard *shard, unsigned size_class)
+{
+    if (AP_UNLIKELY(is_at_bound_locked(shard, size_class))) {
+        atomic_store_explicit(&ap__class_at_bound[size_class], true, memory_order_relaxed);
+        return false;
+    }
+    return add_span_locked(shard, size_class);
+}
+
+bool ap__central_add_span(unsigned size_class)
+{
+    struct ap__shard *shard = ap__shard_mine(size_class);
+    ap__lock_take(&shard->lock);
+    bool added = add_span_locked(shard, size_class);
+    if (added) {
+        ap__shard_leave_bound(size_class);
+    }
+    ap__lock_release(&shard->lock);
+    return added;
 }
 
 void ap__shard_remove_span_locked(struct ap__shard *shard, struct ap__span *span)
@@ -244,6 +285,7 @@ static bool take_over_locked(struct ap__shard *shard, unsigned size_class, bool 
 
 bool ap__shard_find_span_locked(struct ap__shard *shard, unsigned size_class)
 {
-    return take_over_locked(shard, size_class, false) || add_span_locked(shard, size_class) ||
+    return take_over_locked(shard, size_class, false) ||
+           add_span_within_bound_locked(shard, size_class) ||
            take_over_locked(shard, size_class, true);
 }

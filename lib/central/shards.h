@@ -88,7 +88,7 @@ static inline void ap__shard_settle_locked(struct ap__shard *shard, struct ap__s
 /* See ap__central_is_at_bound(). */
 extern AP_HIDDEN _Atomic(bool) ap__class_at_bound[AP_CLASS_COUNT];
 
-/* Blocks of the class have come back. */
+/* The class has free slots, or blocks that have come back. */
 static inline void ap__shard_leave_bound(unsigned size_class)
 {
     if (AP_UNLIKELY(atomic_load_explicit(&ap__class_at_bound[size_class], memory_order_relaxed))) {

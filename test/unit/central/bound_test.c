@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bound_test.c: how many spans a class may have.
- * Goal: it adds none beyond its bound; that this was so is said, and taken back as soon as a block comes back, also by
- * the transfer cache. Method: direct calls on a fresh heap, of a class that is not divided and of one that is.
+ * Goal: it adds none beyond its bound, but those that are added on purpose; that this was so is said, and taken back as soon
+ * as a block comes back, also by the transfer cache; a bound that is lifted comes back. Method: direct calls on a fresh heap, of a class that is not divided and of one that is.
  */
 #include "central/shards.h"
 
@@ -128,6 +128,85 @@ Test(bound, a_block_in_the_transfer_cache_takes_it_back)
     cr_assert_eq(again, blocks[0]);
     expect_refused();
     give(blocks, SLOTS);
+}
+
+/* A heap that may have so many granules more. */
+static void leave_room(size_t granules)
+{
+    struct ap__page_heap_stats figures;
+    ap__page_heap_stats(&figures);
+    ap__heap_limits_set_hard(figures.usable_bytes - figures.free_bytes + granules * AP_GRANULE);
+}
+
+Test(bound, a_lifted_one_is_in_force_again_once_there_is_room)
+{
+    enum { WANTED = 4 };
+    init(1);
+    ap__central_set_bound(CLASS, SPAN_BYTES);
+    cr_assert_eq(take(CLASS, blocks, SLOTS), SLOTS);
+    expect_refused();
+    leave_room(WANTED - 1);
+    ap__central_lift_bound(CLASS, WANTED);
+    cr_assert(ap__central_is_bound_lifted(CLASS));
+    cr_assert(!ap__central_is_bound_lifted(CLASS + 1));
+    cr_assert(!ap__central_is_at_bound(CLASS));
+    cr_assert_eq(ap__central_bound(CLASS), SPAN_BYTES);
+    cr_assert_eq(take(CLASS, blocks, SLOTS + 1), SLOTS + 1);
+    cr_assert(ap__central_is_bound_lifted(CLASS));
+    leave_room(WANTED);
+    cr_assert_eq(take(CLASS, blocks, 2 * SLOTS), SLOTS - 1, "of the span that there is");
+    cr_assert(!ap__central_is_bound_lifted(CLASS));
+    expect_refused();
+    heap_check();
+}
+
+Test(bound, one_that_is_set_is_not_lifted)
+{
+    init(1);
+    leave_room(1);
+    ap__central_lift_bound(CLASS, 2);
+    ap__central_set_bound(CLASS, 0);
+    cr_assert(!ap__central_is_bound_lifted(CLASS));
+    expect_refused();
+}
+
+Test(bound, below_it_nobody_looks_for_room)
+{
+    init(1);
+    ap__central_set_bound(CLASS, 2 * SPAN_BYTES);
+    ap__central_lift_bound(CLASS, 1);
+    cr_assert_eq(take(CLASS, blocks, 2 * SLOTS), 2 * SLOTS);
+    cr_assert(ap__central_is_bound_lifted(CLASS));
+    expect_refused();
+    cr_assert(!ap__central_is_bound_lifted(CLASS));
+}
+
+Test(bound, a_span_can_be_added_whatever_it_is)
+{
+    init(1);
+    ap__central_set_bound(CLASS, 0);
+    for (unsigned spans = 1; spans < 4; spans++) {
+        expect_refused();
+        cr_assert(ap__central_add_span(CLASS));
+        cr_assert(!ap__central_is_at_bound(CLASS));
+        cr_assert_eq(stats(CLASS).spans, spans);
+        cr_assert_eq(take(CLASS, blocks, 2 * SLOTS), SLOTS);
+    }
+    refuse_memory(true);
+    cr_assert(!ap__central_add_span(CLASS));
+    refuse_memory(false);
+    heap_check();
+}
+
+Test(bound, it_is_added_to_the_threads_shard)
+{
+    spread(blocks);
+    run_on_shard(1);
+    ap__central_set_bound(CLASS, 0);
+    cr_assert(ap__central_add_span(CLASS));
+    cr_assert_eq(shard_at(1)->lists.members, 1);
+    cr_assert_eq(take(CLASS, blocks, 2 * SLOTS), SLOTS);
+    heap_check();
 }
 
 Test(bound, blocks_of_another_class_do_not)
