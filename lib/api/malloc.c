@@ -46,22 +46,30 @@ static void *take_packed(const struct ap__thread_cache *cache, size_t size)
     return ap__pack_take(size, cache != NULL ? cache->number : 0);
 }
 
-/* One that cannot be packed, of a class with a bound: it gets room for one more span in each shard. Where that is not
- * enough, or another thread was faster, or there is no memory, the bound goes. */
-static void *take_despite_bound(struct ap__thread_cache *cache, unsigned size_class, bool may_pack)
+/* One of a class that has all the spans that it may have: it gets one more. Other threads may have used it up before this one
+ * has a block. */
+static void *take_despite_bound(struct ap__thread_cache *cache, unsigned size_class)
 {
-    size_t span_bytes = (size_t)ap__size_class[size_class].span_granules * AP_GRANULE;
     void *p = NULL;
-    if (!may_pack) {
-        ap__central_set_bound(size_class, ap__central_bound(size_class) +
-                                              span_bytes * ap__central_shards(size_class));
-        p = take_of_class(cache, size_class);
-    }
-    if (p == NULL) {
-        ap__central_set_bound(size_class, SIZE_MAX);
+    while (p == NULL && ap__central_add_span(size_class)) {
         p = take_of_class(cache, size_class);
     }
     return p;
+}
+
+/* The same, packed if that may be. Where there is no memory for a packed span the bound is lifted: so that the page heap is
+ * not asked for one again for each block. */
+static void *take_packed_or_despite_bound(struct ap__thread_cache *cache, size_t size,
+                                          unsigned size_class, bool may_pack)
+{
+    if (may_pack && !ap__central_is_bound_lifted(size_class)) {
+        void *p = take_packed(cache, size);
+        if (p != NULL) {
+            return p;
+        }
+        ap__central_lift_bound(size_class, AP__PACK_SPAN_GRANULES);
+    }
+    return take_despite_bound(cache, size_class);
 }
 
 /* Where the class has all the spans that it may have and no block: a packed one, or, if there is no memory for a span of
@@ -72,8 +80,7 @@ static AP_NOINLINE void *take_beyond_bound(struct ap__thread_cache *cache, size_
     bool may_pack = ap__pack_may(alignment, size);
     void *p = NULL;
     if (ap__central_bound(size_class) != SIZE_MAX) {
-        p = may_pack ? take_packed(cache, size) : NULL;
-        p = p != NULL ? p : take_despite_bound(cache, size_class, may_pack);
+        p = take_packed_or_despite_bound(cache, size, size_class, may_pack);
     }
     bool are_there = may_pack && ap__pack_block_bytes() != 0;
     return p == NULL && are_there ? take_packed(cache, size) : p;
