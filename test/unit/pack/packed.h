@@ -18,6 +18,7 @@
 enum {
     PAGE = 4096,
     LONGEST = AP__PACK_SIZE_MAX,
+    SIZES = AP__PACK_SIZE_MAX - AP__PACK_SIZE_MIN + 1,
     IN_SPAN = 16, /* of the longest blocks */
     SPAN_BYTES = AP__PACK_SPAN_GRANULES << AP_PAGE_HEAP_GRANULE_SHIFT
 };

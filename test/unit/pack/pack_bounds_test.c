@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pack_bounds_test.c: how much a class keeps before its blocks are packed.
+ * Goal: a bound for each class of packed sizes and for no other; it rises for blocks that come and go, and for those
+ * that threads wait for, in small heaps, by default. Method: direct calls on a fresh heap; a thread that waits for the lock.
+ */
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+#include "central/central_free_list.h"
+#include "packed.h"
+
+enum { OFTEN = 200 /* times that blocks come and go */ };
+
+static void expect_bounds(size_t bytes)
+{
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        size_t size = ap__size_class[c].size;
+        bool may_be_packed = size > 1024 && size <= AP__PACK_SIZE_MAX;
+        cr_assert_eq(ap__central_bound(c), may_be_packed ? bytes : SIZE_MAX, "class %u", c);
+    }
+}
+
+Test(pack_bounds, classes_of_packed_sizes_have_a_bound)
+{
+    ap__pack_init(AP__WHEN_AUTO, false);
+    expect_bounds(AP__PACK_BOUND_BYTES);
+    ap__pack_init(AP__WHEN_ALWAYS, false);
+    expect_bounds(0);
+    ap__pack_init(AP__WHEN_NEVER, false);
+    expect_bounds(SIZE_MAX);
+}
+
+static void come_and_go(size_t size, unsigned thread)
+{
+    for (unsigned i = 0; i < OFTEN; i++) {
+        give(take(size, thread));
+    }
+}
+
+/* A class and the fine one below it have that bound, all others another. */
+static void expect_one_raised(size_t size)
+{
+    unsigned raised = ap__class_of_size(size);
+    raised += ap__class_is_fine(raised);
+    for (unsigned c = ap__class_of_size(AP__PACK_SIZE_MIN); c <= ap__class_of_size(LONGEST); c++) {
+        bool is_raised = c == raised || c + 1 == raised;
+        cr_assert_eq(ap__central_bound(c), is_raised ? AP__PACK_RAISED_BYTES : AP__PACK_BOUND_BYTES,
+                     "%zu, class %u", size, c);
+    }
+}
+
+Test(pack_bounds, the_class_of_blocks_that_come_and_go_gets_a_higher_bound)
+{
+    static const size_t sizes[] = {1152, 1280, 4096, 10000, 57344, 65536};
+    init();
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        ap__pack_init(AP__WHEN_AUTO, false);
+        memset(&ap__pack_pools[0].traffic, 0, sizeof ap__pack_pools[0].traffic);
+        come_and_go(sizes[i], 0);
+        expect_one_raised(sizes[i]);
+    }
+}
+
+Test(pack_bounds, pools_see_their_own_traffic)
+{
+    init();
+    ap__pack_init(AP__WHEN_AUTO, false);
+    for (unsigned i = 0; i < OFTEN; i++) {
+        give(take(4096, i));
+    }
+    cr_assert_eq(ap__central_bound(ap__class_of_size(4096)), AP__PACK_BOUND_BYTES);
+}
+
+Test(pack_bounds, other_bounds_stay_as_they_are)
+{
+    init();
+    ap__pack_init(AP__WHEN_ALWAYS, false);
+    come_and_go(4096, 0);
+    expect_bounds(0);
+    ap__pack_init(AP__WHEN_NEVER, false);
+    come_and_go(8192, 0);
+    expect_bounds(SIZE_MAX);
+}
+
+Test(pack_bounds, in_a_heap_with_many_packed_blocks_no_bound_is_raised)
+{
+    init();
+    ap__pack_init(AP__WHEN_AUTO, false);
+    while (ap__pack_block_bytes() < AP__PACK_RAISE_BYTES_MAX) {
+        (void)take(LONGEST, 1);
+    }
+    come_and_go(4096, 0);
+    expect_bounds(AP__PACK_BOUND_BYTES);
+}
+
+Test(pack_bounds, growth_raises_no_bound)
+{
+    init();
+    ap__pack_init(AP__WHEN_AUTO, false);
+    for (unsigned i = 0; i < 2000; i++) {
+        (void)take(4096, 0);
+    }
+    expect_bounds(AP__PACK_BOUND_BYTES);
+}
+
+static void *wait_for_lock(void *lock)
+{
+    ap__lock_take(lock);
+    ap__lock_release(lock);
+    return NULL;
+}
+
+static uint64_t contended(const struct ap__lock *lock)
+{
+    struct ap__lock_stats figures = {0, 0};
+    ap__lock_add_stats(lock, &figures);
+    return figures.contended;
+}
+
+/* Another thread probably waits for this one: it counts itself if it came before the release. */
+static void wait_once(struct ap__lock *lock)
+{
+    pthread_t thread;
+    struct timespec pause = {0, 200000};
+    ap__lock_take(lock);
+    cr_assert_eq(pthread_create(&thread, NULL, wait_for_lock, lock), 0);
+    (void)nanosleep(&pause, NULL);
+    ap__lock_release(lock);
+    pthread_join(thread, NULL);
+}
+
+Test(pack_bounds, waiting_for_the_lock_is_traffic)
+{
+    struct ap__lock *lock = &ap__pack_pools[0].lock;
+    init();
+    ap__pack_init(AP__WHEN_AUTO, false);
+    for (unsigned waits = 0; waits < OFTEN;) {
+        uint64_t before = contended(lock);
+        wait_once(lock);
+        if (contended(lock) != before) {
+            waits++;
+            (void)take(4096, 0);
+        }
+    }
+    cr_assert_eq(ap__central_bound(ap__class_of_size(4096)), AP__PACK_RAISED_BYTES);
+}
+
+Test(pack_bounds, one_wait_counts_once)
+{
+    struct ap__lock *lock = &ap__pack_pools[0].lock;
+    init();
+    ap__pack_init(AP__WHEN_AUTO, false);
+    do {
+        wait_once(lock);
+    } while (contended(lock) == 0);
+    for (unsigned i = 0; i < 2 * OFTEN; i++) {
+        (void)take(4096, 0);
+    }
+    expect_bounds(AP__PACK_BOUND_BYTES);
+}
