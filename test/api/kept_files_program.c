@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "beside_helper.h"
 #include "entry_points.h"
 #include "expect.h"
 #include "support/process_view.h"
@@ -125,32 +125,11 @@ static void expect_room_for(int64_t ms)
     }
 }
 
-static void *allocate_and_wait(void *unused)
-{
-    ap_free(ap_malloc(100));
-    (void)pause();
-    return unused;
-}
-
-static bool has_helper(void)
-{
-    static void *small[1000];
-    for (int i = 0; i < 1000; i++) {
-        small[i] = ap_malloc(1000);
-    }
-    for (int i = 0; i < 1000; i++) {
-        ap_free(small[i]);
-    }
-    return view_helper() != 0;
-}
-
 static void *blocks[60];
 
 static void use_60_mib_beside_helper(void)
 {
-    pthread_t other;
-    expect(pthread_create(&other, NULL, allocate_and_wait, NULL) == 0, "a thread");
-    expect(view_wait(has_helper, WAIT_MS) >= 0, "a helper");
+    be_beside_helper();
     ap_set_pressure_callback(tell, NULL);
     for (int i = 0; i < 60; i++) {
         blocks[i] = memset(ap_malloc(MIB), 1, MIB);

@@ -7,13 +7,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "beside_helper.h"
 #include "entry_points.h"
 #include "expect.h"
 #include "support/process_view.h"
@@ -204,32 +204,11 @@ static bool was_told(void)
     return times_told != 0;
 }
 
-static void *allocate_and_wait(void *unused)
-{
-    ap_free(ap_malloc(100));
-    (void)pause();
-    return unused;
-}
-
-static bool has_helper(void)
-{
-    static void *small[1000];
-    for (int i = 0; i < 1000; i++) {
-        small[i] = ap_malloc(1000);
-    }
-    for (int i = 0; i < 1000; i++) {
-        ap_free(small[i]);
-    }
-    return view_helper() != 0;
-}
-
 /* cgroup_root:FOLDER,cgroup_check_ms:20,decay_ms:1000; the folder's limit is far away, until it is lowered. */
 static void lowered(const char *root)
 {
     char path[512];
-    pthread_t other; /* so that there is a helper */
-    expect(pthread_create(&other, NULL, allocate_and_wait, NULL) == 0, "a thread");
-    expect(view_wait(has_helper, 30000) >= 0, "a helper");
+    be_beside_helper();
     ap_set_pressure_callback(tell, &times_told);
     for (int i = 0; i < 60; i++) {
         blocks[i] = memset(ap_malloc(MIB), 1, MIB);
@@ -246,9 +225,7 @@ static void lowered(const char *root)
 /* soft_limit:20M. The same beside a helper, which sleeps when there is nothing to do. */
 static void grows_beside_helper(void)
 {
-    pthread_t other;
-    expect(pthread_create(&other, NULL, allocate_and_wait, NULL) == 0, "a thread");
-    expect(view_wait(has_helper, 30000) >= 0, "a helper");
+    be_beside_helper();
     view_sleep_ms(500); /* with `decay_ms:50` nothing is left to do by then */
     ap_set_pressure_callback(tell, &times_told);
     for (int i = 0; i < 40; i++) {
@@ -265,9 +242,7 @@ static bool is_little_resident(void)
 /* soft_limit:20M,decay_ms:600000. The helper's next step by time is far ahead. */
 static void beside_helper_asleep(void)
 {
-    pthread_t other;
-    expect(pthread_create(&other, NULL, allocate_and_wait, NULL) == 0, "a thread");
-    expect(view_wait(has_helper, 30000) >= 0, "a helper");
+    be_beside_helper();
     view_sleep_ms(200);
     ap_set_pressure_callback(tell, &times_told);
     take_many(1000, 80 * MIB);
