@@ -9,11 +9,11 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "expect.h"
 #include "release.h"
 #include "support/child.h"
 #include "support/seccomp.h"
@@ -27,22 +27,10 @@ struct plan {
 
 static const int errors[] = {ENOMEM, EAGAIN, EPERM, EINVAL};
 
-/* In the child: a line on standard error, without the heap. */
-static _Noreturn void fail(const char *format, ...)
-{
-    char text[256];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    (void)!write(STDERR_FILENO, text, (size_t)length);
-    _exit(1);
-}
-
 static void refuse(const int *calls, size_t count, int error)
 {
     if (!seccomp_refuse(calls, count, error)) {
-        fail("no filter\n");
+        fail("no filter");
     }
 }
 
@@ -74,13 +62,13 @@ static void **exhaust(const struct plan *plan, unsigned which, size_t size, void
             break;
         }
         if (errno != STALE_ERRNO) {
-            fail("%s(%zu) succeeded with errno %d\n", allocator_name(which), size, errno);
+            fail("%s(%zu) succeeded with errno %d", allocator_name(which), size, errno);
         }
         *block = chain;
         chain = block;
     }
     if (errno != ENOMEM) {
-        fail("%s(%zu) failed with errno %d\n", allocator_name(which), size, errno);
+        fail("%s(%zu) failed with errno %d", allocator_name(which), size, errno);
     }
     return chain;
 }
@@ -89,17 +77,17 @@ static void expect_no_growth(const struct plan *plan, void *p, size_t size)
 {
     errno = STALE_ERRNO;
     if (plan->e->realloc(p, size) != NULL || errno != ENOMEM) {
-        fail("realloc(%zu) with errno %d\n", size, errno);
+        fail("realloc(%zu) with errno %d", size, errno);
     }
     errno = STALE_ERRNO;
     if (plan->e->reallocarray(p, size / 16, 16) != NULL || errno != ENOMEM) {
-        fail("reallocarray(%zu) with errno %d\n", size, errno);
+        fail("reallocarray(%zu) with errno %d", size, errno);
     }
     void *unchanged = p;
     errno = STALE_ERRNO;
     if (plan->e->posix_memalign(&unchanged, 4096, size) != ENOMEM || errno != ENOMEM ||
         unchanged != p) {
-        fail("posix_memalign(%zu) with errno %d\n", size, errno);
+        fail("posix_memalign(%zu) with errno %d", size, errno);
     }
 }
 
@@ -122,12 +110,12 @@ static void use_up_what_is_there(void *argument)
         errno = STALE_ERRNO;
         plan->e->free(chain);
         if (errno != STALE_ERRNO) {
-            fail("free with errno %d\n", errno);
+            fail("free with errno %d", errno);
         }
         chain = next;
     }
     if (plan->e->malloc(16) == NULL || plan->e->calloc(1, 4096) == NULL) {
-        fail("no block after all were freed\n");
+        fail("no block after all were freed");
     }
 }
 
@@ -144,13 +132,13 @@ static void release_one_of_each(const struct plan *plan, unsigned how)
         for (size_t i = 0; i < FOUR_SIZES; i++) {
             void *p = allocate(plan->e, which, four_sizes[i]);
             if (p == NULL) {
-                fail("%s(%zu): none\n", allocator_name(which), four_sizes[i]);
+                fail("%s(%zu): none", allocator_name(which), four_sizes[i]);
             }
             mark(p, four_sizes[i], how);
             errno = STALE_ERRNO;
             release(plan->e, release_fits(how, which) ? how : 0, p, four_sizes[i]);
             if (errno != STALE_ERRNO) {
-                fail("%s of %s(%zu): errno %d\n", release_names[how], allocator_name(which),
+                fail("%s of %s(%zu): errno %d", release_names[how], allocator_name(which),
                      four_sizes[i], errno);
             }
         }
@@ -169,14 +157,14 @@ static void give_back_in_vain(void *argument)
         (void)plan->e->malloc_trim(0);
         (void)ap_trim();
         if (errno != STALE_ERRNO) {
-            fail("trim: errno %d\n", errno);
+            fail("trim: errno %d", errno);
         }
     }
     /* Nothing was discarded, so nothing is zero by itself. */
     for (size_t i = 0; i < FOUR_SIZES; i++) {
         void *p = plan->e->calloc(1, four_sizes[i]);
         if (p == NULL || !is_zero(p, four_sizes[i])) {
-            fail("calloc(%zu) is not zero\n", four_sizes[i]);
+            fail("calloc(%zu) is not zero", four_sizes[i]);
         }
     }
 }

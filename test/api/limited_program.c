@@ -11,7 +11,6 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,21 +19,11 @@
 #include <unistd.h>
 
 #include "entry_points.h"
+#include "expect.h"
 
 enum { THREADS = 9 };
 
 #define MIB ((size_t)1 << 20)
-
-static _Noreturn void fail(const char *format, ...)
-{
-    char text[256];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    (void)!write(STDERR_FILENO, text, (size_t)length);
-    _exit(1);
-}
 
 /* Blocks are chained through their first word; the second holds their size. */
 struct link {
@@ -60,7 +49,7 @@ static size_t exhaust(const struct entry_points *e, unsigned which, struct link 
         struct link *block = allocate(e, which, size);
         if (block == NULL) {
             if (errno != ENOMEM) {
-                fail("%s(%zu) failed with errno %d\n", allocator_name(which), size, errno);
+                fail("%s(%zu) failed with errno %d", allocator_name(which), size, errno);
             }
             if (size <= 16) {
                 return bytes;
@@ -86,7 +75,7 @@ static void free_all(const struct entry_points *e, struct link *chain)
         errno = STALE_ERRNO;
         e->free(chain);
         if (errno != STALE_ERRNO) {
-            fail("free set errno to %d\n", errno);
+            fail("free set errno to %d", errno);
         }
         chain = next;
     }
@@ -104,7 +93,7 @@ static void expect_reuse(const struct entry_points *e)
         e->free(victim);
         struct link *again = e->malloc(size);
         if (again == NULL) {
-            fail("no block of %zu bytes after one was freed\n", size);
+            fail("no block of %zu bytes after one was freed", size);
         }
         again->size = size;
         again->next = at->next;
@@ -126,7 +115,7 @@ static void run_started(size_t at_least)
             /* Blocks of whole pages for small requests: the sum of requests says little. */
             bool whole_pages = which == 7 || which == 8;
             if (!whole_pages && bytes < at_least) {
-                fail("%s %s: only %zu bytes\n", e->set, allocator_name(which), bytes);
+                fail("%s %s: only %zu bytes", e->set, allocator_name(which), bytes);
             }
         }
         expect_reuse(e);
@@ -154,7 +143,7 @@ static size_t used_bytes(int resource)
     size_t size = 0, data = 0;
     FILE *statm = fopen("/proc/self/statm", "r");
     if (statm == NULL || fscanf(statm, "%zu %*u %*u %*u %*u %zu", &size, &data) != 2) {
-        fail("no /proc/self/statm\n");
+        fail("no /proc/self/statm");
     }
     (void)fclose(statm);
     return (resource == RLIMIT_DATA ? data : 0) * (size_t)sysconf(_SC_PAGESIZE);
@@ -169,7 +158,7 @@ static void run_with_limit(int resource, size_t more)
     for (unsigned i = 0; i < THREADS; i++) {
         numbers[i] = i;
         if (pthread_create(&threads[i], NULL, exhaust_in_thread, &numbers[i]) != 0) {
-            fail("no thread\n");
+            fail("no thread");
         }
     }
     size_t bytes = used_bytes(resource) + more;
@@ -178,7 +167,7 @@ static void run_with_limit(int resource, size_t more)
     }
     const struct rlimit limit = {.rlim_cur = bytes, .rlim_max = RLIM_INFINITY};
     if (setrlimit(resource, &limit) != 0) {
-        fail("no limit\n");
+        fail("no limit");
     }
     (void)pthread_barrier_wait(&limit_is_set);
     for (unsigned i = 0; i < THREADS; i++) {
@@ -188,7 +177,7 @@ static void run_with_limit(int resource, size_t more)
     size_t had = exhaust(&entry_points[0], 0, &chain, 7);
     free_all(&entry_points[0], chain);
     if (had < more / 4 || had > 2 * more + 32 * MIB) {
-        fail("%zu bytes were had under a limit of %zu more\n", had, more);
+        fail("%zu bytes were had under a limit of %zu more", had, more);
     }
     expect_reuse(&entry_points[0]);
 }
@@ -196,7 +185,7 @@ static void run_with_limit(int resource, size_t more)
 int main(int argc, char **argv)
 {
     if (argc != 3) {
-        fail("usage: limited_program started|RLIMIT_AS|RLIMIT_DATA MEBIBYTES\n");
+        fail("usage: limited_program started|RLIMIT_AS|RLIMIT_DATA MEBIBYTES");
     }
     size_t mebibytes = strtoul(argv[2], NULL, 10) * MIB;
     if (strcmp(argv[1], "started") == 0) {
