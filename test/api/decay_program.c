@@ -21,6 +21,7 @@
 
 #include "entry_points.h"
 #include "expect.h"
+#include "modes.h"
 #include "support/process_view.h"
 #include "support/seccomp.h"
 
@@ -402,6 +403,9 @@ static void alone_in_namespace(void)
 
 static void refuse(const int *calls, size_t count, int error)
 {
+    if (!seccomp_is_available()) {
+        skip("this kernel does not let a process filter its calls");
+    }
     expect(seccomp_refuse(calls, count, error), "a filter");
 }
 
@@ -491,47 +495,28 @@ static void locked_never(void)
     never();
 }
 
-static void needs_seccomp(void)
-{
-    if (!seccomp_is_available()) {
-        skip("this kernel does not let a process filter its calls");
-    }
-}
-
-static const struct mode {
-    const char *name;
-    void (*run)(void);
-    bool filters;
-} modes[] = {
-    {"asleep", asleep, false},
-    {"at_work", at_work, false},
-    {"idle_cache", idle_cache, false},
-    {"many_caches", many_caches, false},
-    {"never", never, false},
-    {"unhelped", unhelped, false},
-    {"at_once", at_once, false},
-    {"at_once_alone", at_once_alone, false},
-    {"alone", alone, false},
-    {"alone_wakes", alone_wakes, false},
-    {"namespace", alone_in_namespace, false},
-    {"without_new_threads", without_new_threads, true},
-    {"without_madvise_enosys", without_madvise_enosys, true},
-    {"without_madvise_einval", without_madvise_einval, true},
-    {"locked", locked, false},
-    {"locked_never", locked_never, false},
+static const struct mode modes[] = {
+    {"asleep", asleep},
+    {"at_work", at_work},
+    {"idle_cache", idle_cache},
+    {"many_caches", many_caches},
+    {"never", never},
+    {"unhelped", unhelped},
+    {"at_once", at_once},
+    {"at_once_alone", at_once_alone},
+    {"alone", alone},
+    {"alone_wakes", alone_wakes},
+    {"namespace", alone_in_namespace},
+    {"without_new_threads", without_new_threads},
+    {"without_madvise_enosys", without_madvise_enosys},
+    {"without_madvise_einval", without_madvise_einval},
+    {"locked", locked},
+    {"locked_never", locked_never},
 };
 
 int main(int argc, char **argv)
 {
-    const char *name = argc == 2 ? argv[1] : "";
-    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
-        if (strcmp(name, modes[i].name) == 0) {
-            if (modes[i].filters) {
-                needs_seccomp();
-            }
-            modes[i].run();
-            return 0;
-        }
-    }
-    return 2;
+    (void)argc;
+    run_mode(modes, sizeof modes / sizeof *modes, argv[1]);
+    return 0;
 }

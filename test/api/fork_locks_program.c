@@ -11,10 +11,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "expect.h"
+#include "good_end.h"
 #include "locking_library.h"
 
 enum { FORKS = 400, SECONDS = 60, THREADS = 2 };
@@ -59,7 +59,6 @@ static void *write_stream(void *unused)
 static void fork_and_wait(void)
 {
     pid_t child = fork();
-    expect(child >= 0, "a child");
     if (child == 0) {
         (void)alarm(SECONDS);
         expect(locking_library_work() != 0, "memory in the child");
@@ -68,8 +67,7 @@ static void fork_and_wait(void)
         expect(opened != NULL && fclose(opened) == 0, "a stream of the child's");
         _exit(0);
     }
-    int status = 0;
-    expect(waitpid(child, &status, 0) == child && status == 0, "the child is well");
+    expect_good_end(child);
 }
 
 static void run(void *(*first)(void *), void *(*second)(void *))

@@ -18,17 +18,10 @@
 #include <unistd.h>
 
 #include "entry_points.h"
+#include "expect.h"
+#include "good_end.h"
 
 enum { BLOCKS = 200, CHILD_SECONDS = 30, WORKERS = 4 };
-
-static void expect(bool condition, const char *what)
-{
-    if (!condition) {
-        (void)!write(STDERR_FILENO, what, strlen(what));
-        (void)!write(STDERR_FILENO, "\n", 1);
-        _exit(1);
-    }
-}
 
 static void use_heap(unsigned seed)
 {
@@ -38,7 +31,7 @@ static void use_heap(unsigned seed)
     void *blocks[N];
     for (unsigned i = 0; i < N; i++) {
         blocks[i] = allocate(e, (seed + i) % ALLOCATORS, sizes[i]);
-        expect(blocks[i] != NULL, "no memory");
+        expect(blocks[i] != NULL, "memory");
         fill(blocks[i], sizes[i] < 4096 ? sizes[i] : 4096, seed);
     }
     for (unsigned i = 0; i < N; i++) {
@@ -73,7 +66,7 @@ static void start_workers(void)
     static unsigned numbers[WORKERS];
     for (unsigned i = 0; i < WORKERS; i++) {
         numbers[i] = i + 1;
-        expect(pthread_create(&workers[i], NULL, work, &numbers[i]) == 0, "no worker");
+        expect(pthread_create(&workers[i], NULL, work, &numbers[i]) == 0, "a worker");
     }
 }
 
@@ -81,19 +74,8 @@ static void end_workers(void)
 {
     atomic_store(&stop_workers, true);
     for (unsigned i = 0; i < WORKERS; i++) {
-        expect(pthread_join(workers[i], NULL) == 0, "no join");
+        expect(pthread_join(workers[i], NULL) == 0, "a thread ends");
     }
-}
-
-static void expect_good_end(pid_t child)
-{
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0) {
-        expect(errno == EINTR, "waitpid");
-    }
-    expect(!WIFSIGNALED(status) || WTERMSIG(status) != SIGALRM, "the child hangs");
-    expect(WIFEXITED(status), "the child was ended by a signal");
-    expect(WEXITSTATUS(status) == 0, "the child found an error");
 }
 
 /* --- mode threads --- */
@@ -114,15 +96,15 @@ static void live_as_child(void *const blocks[BLOCKS], const size_t sizes[BLOCKS]
     (void)alarm(CHILD_SECONDS);
     use_heap(1);
     for (unsigned i = THREADS; i < BLOCKS; i++) {
-        expect(is_filled(blocks[i], sizes[i], i), "a block of the parent changed");
+        expect(is_filled(blocks[i], sizes[i], i), "blocks of the parent keep their contents");
         ap_free(blocks[i]);
     }
     for (unsigned i = 0; i < THREADS; i++) {
-        expect(pthread_create(&threads[i], NULL, thread_of_child, blocks[i]) == 0, "no thread");
+        expect(pthread_create(&threads[i], NULL, thread_of_child, blocks[i]) == 0, "a thread");
     }
     for (unsigned i = 0; i < THREADS; i++) {
         void *left = NULL;
-        expect(pthread_join(threads[i], &left) == 0 && left != NULL, "no join");
+        expect(pthread_join(threads[i], &left) == 0 && left != NULL, "a thread ends");
         ap_free(left);
     }
     for (unsigned i = 0; i < 64; i++) {
@@ -147,7 +129,7 @@ static void fork_with_threads(void)
             fill(blocks[i], sizes[i], i);
         }
         pid_t child = fork();
-        expect(child >= 0, "no fork");
+        expect(child >= 0, "a child");
         if (child == 0) {
             live_as_child(blocks, sizes);
             pid_t grandchild = fork();
@@ -156,14 +138,14 @@ static void fork_with_threads(void)
                 use_heap(3);
                 exit(0);
             }
-            expect(grandchild > 0, "no grandchild");
+            expect(grandchild > 0, "a grandchild");
             expect_good_end(grandchild);
             exit(0);
         }
         use_heap(round);
         expect_good_end(child);
         for (unsigned i = 0; i < BLOCKS; i++) {
-            expect(is_filled(blocks[i], sizes[i], i), "a block of the parent changed");
+            expect(is_filled(blocks[i], sizes[i], i), "blocks of the parent keep their contents");
             ap_free(blocks[i]);
         }
     }
@@ -183,7 +165,7 @@ static void handler_allocates(void)
         return;
     }
     void *block = ap_malloc(1000 + 300000 * (atomic_fetch_add(&seed, 1) % 2));
-    expect(block != NULL, "no memory in a fork handler");
+    expect(block != NULL, "memory in a fork handler");
     ap_free(atomic_exchange(&handler_block, block));
     for (int i = 0; i < 100; i++) {
         ap_free(ap_malloc((size_t)i * 50));
@@ -220,21 +202,21 @@ static void fork_with_handlers(void)
     start_workers();
     for (unsigned round = 0; round < FORKS; round++) {
         pid_t child = fork();
-        expect(child >= 0, "no fork");
+        expect(child >= 0, "a child");
         if (child == 0) {
             (void)alarm(CHILD_SECONDS);
             use_heap(round);
             pthread_t thread;
-            expect(pthread_create(&thread, NULL, thread_of_child, NULL) == 0, "no thread");
+            expect(pthread_create(&thread, NULL, thread_of_child, NULL) == 0, "a thread");
             void *left;
-            expect(pthread_join(thread, &left) == 0, "no join");
+            expect(pthread_join(thread, &left) == 0, "a thread ends");
             ap_free(left);
             exit(0);
         }
         expect_good_end(child);
     }
     end_workers();
-    expect(atomic_load(&handler_calls) >= 4 * FORKS, "handlers did not run");
+    expect(atomic_load(&handler_calls) >= 4 * FORKS, "handlers run");
 }
 
 /* --- mode forkers --- */
@@ -245,7 +227,7 @@ static void *fork_and_wait(void *unused)
 {
     while (atomic_load(&forks_left) != 0) {
         pid_t child = fork();
-        expect(child >= 0, "no fork");
+        expect(child >= 0, "a child");
         if (child == 0) {
             (void)alarm(CHILD_SECONDS);
             use_heap(5);
@@ -266,14 +248,14 @@ static void fork_from_many_threads(void)
     pthread_t forkers[FORKERS];
     start_workers();
     for (int i = 0; i < FORKERS; i++) {
-        expect(pthread_create(&forkers[i], NULL, fork_and_wait, NULL) == 0, "no forker");
+        expect(pthread_create(&forkers[i], NULL, fork_and_wait, NULL) == 0, "a thread that forks");
     }
     while (atomic_load(&forks_left) != 0) {
         (void)fflush(NULL);
         use_heap(6);
     }
     for (int i = 0; i < FORKERS; i++) {
-        expect(pthread_join(forkers[i], NULL) == 0, "no join");
+        expect(pthread_join(forkers[i], NULL) == 0, "a thread ends");
     }
     end_workers();
 }
@@ -370,15 +352,15 @@ static void fork_at_first_use(void)
     enum { FORKS = 200 };
     for (unsigned round = 0; round < FORKS; round++) {
         pthread_t thread;
-        expect(pthread_create(&thread, NULL, first_use, NULL) == 0, "no thread");
+        expect(pthread_create(&thread, NULL, first_use, NULL) == 0, "a thread");
         pid_t child = fork();
-        expect(child >= 0, "no fork");
+        expect(child >= 0, "a child");
         if (child == 0) {
             (void)alarm(CHILD_SECONDS);
             use_heap(8);
             exit(0);
         }
-        expect(pthread_join(thread, NULL) == 0, "no join");
+        expect(pthread_join(thread, NULL) == 0, "a thread ends");
         expect_good_end(child);
     }
 }

@@ -18,6 +18,8 @@
 
 #include "entry_points.h"
 #include "expect.h"
+#include "good_end.h"
+#include "modes.h"
 #include "support/process_view.h"
 
 #define MIB ((size_t)1 << 20)
@@ -165,7 +167,6 @@ static void expect_decay_alone(void)
 /* decay_ms:200. A child made without libc's handlers has the memory of one that has a helper, and no helper. */
 static void raw_fork(void)
 {
-    int status = -1;
     start_second();
     order = REST;
     view_sleep_ms(1500); /* nobody holds a lock */
@@ -175,7 +176,7 @@ static void raw_fork(void)
         expect_decay_alone();
         _exit(0);
     }
-    expect(waitpid(pid, &status, 0) == pid && status == 0, "the child is well");
+    expect_good_end(pid);
     end_second();
 }
 
@@ -203,21 +204,14 @@ static void two_at_once(void)
     }
 }
 
+static const struct mode modes[] = {
+    {"leaves_asleep", leaves_asleep}, {"last_but_one", last_but_one}, {"clone_vm", clone_vm},
+    {"raw_fork", raw_fork},           {"two_at_once", two_at_once},
+};
+
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } modes[] = {{"leaves_asleep", leaves_asleep},
-                 {"last_but_one", last_but_one},
-                 {"clone_vm", clone_vm},
-                 {"raw_fork", raw_fork},
-                 {"two_at_once", two_at_once}};
-    for (size_t i = 0; argc == 2 && i < sizeof modes / sizeof modes[0]; i++) {
-        if (strcmp(argv[1], modes[i].name) == 0) {
-            modes[i].run();
-            return 0;
-        }
-    }
-    return 2;
+    (void)argc;
+    run_mode(modes, sizeof modes / sizeof *modes, argv[1]);
+    return 0;
 }

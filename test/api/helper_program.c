@@ -7,17 +7,16 @@
  *
  * helper_program MODE: status 0 if all is well, 77 where there is nothing to test, else 1 and a line.
  */
-#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
 
 #include "entry_points.h"
 #include "expect.h"
+#include "good_end.h"
+#include "modes.h"
 #include "support/process_view.h"
 
 enum { WORKERS = 2, WAIT_MS = 10000, CHILD_SECONDS = 30 };
@@ -121,18 +120,6 @@ static void start_helped_workers(void)
     expect_soon(has_helper, "a program of several threads has a helper");
 }
 
-static void expect_good_end(pid_t child)
-{
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0) {
-        expect(errno == EINTR, "waitpid");
-    }
-    if (WIFSIGNALED(status)) {
-        fail("the child was ended by signal %d", WTERMSIG(status));
-    }
-    expect(WEXITSTATUS(status) == 0, "the child found no error");
-}
-
 /* ------------------------------------------------------------ what it is */
 
 static void comes_with_threads(void)
@@ -175,8 +162,7 @@ static void comes_for_one_user(void)
         }
         _exit(has_one_thread() ? 0 : 1);
     }
-    int status = -1;
-    expect(waitpid(child, &status, 0) == child && status == 0, "a child has no helper");
+    expect_good_end(child); /* it has no helper */
     atomic_store(&order, END);
     expect(pthread_join(thread, NULL) == 0, "the thread ends");
 }
@@ -303,10 +289,7 @@ static void forks_often(void)
     end_workers();
 }
 
-static const struct mode {
-    const char *name;
-    void (*run)(void);
-} modes[] = {
+static const struct mode modes[] = {
     {"comes_with_threads", comes_with_threads},
     {"never_comes", never_comes},
     {"comes_for_one_user", comes_for_one_user},
@@ -321,12 +304,7 @@ static const struct mode {
 
 int main(int argc, char **argv)
 {
-    const char *name = argc == 2 ? argv[1] : "";
-    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
-        if (strcmp(name, modes[i].name) == 0) {
-            modes[i].run();
-            return 0;
-        }
-    }
-    return 2;
+    (void)argc;
+    run_mode(modes, sizeof modes / sizeof *modes, argv[1]);
+    return 0;
 }

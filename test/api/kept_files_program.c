@@ -8,19 +8,19 @@
  *
  * kept_files_program MODE FOLDER: status 0 if all is well, 77 where there is nothing to test, else 1 and a line.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "beside_helper.h"
 #include "entry_points.h"
 #include "expect.h"
+#include "good_end.h"
+#include "modes.h"
 #include "support/process_view.h"
 #include "support/seccomp.h"
 
@@ -198,9 +198,7 @@ static void forked(void)
         expect_lowered();
         _exit(0);
     }
-    int status = 0;
-    expect(child > 0 && waitpid(child, &status, 0) == child, "a child");
-    expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child sees the lower limit");
+    expect_good_end(child);
 }
 
 /* A sandbox of the kind that browsers have: whoever opens a file ends the process. */
@@ -309,10 +307,7 @@ static void reuses_some(void)
     expect(view_wait(is_told, WAIT_MS) >= 0, "the update sees the lower limit");
 }
 
-static const struct mode {
-    const char *name;
-    void (*run)(void);
-} modes[] = {
+static const struct mode modes[] = {
     {"numbers", numbers},
     {"few_numbers", few_numbers},
     {"none_open", none_open},
@@ -331,11 +326,6 @@ int main(int argc, char **argv)
 {
     expect(argc == 3, "a mode and a folder");
     root = argv[2];
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
-        if (strcmp(argv[1], modes[i].name) == 0) {
-            modes[i].run();
-            return 0;
-        }
-    }
-    fail("no such mode: %s", argv[1]);
+    run_mode(modes, sizeof modes / sizeof *modes, argv[1]);
+    return 0;
 }

@@ -16,6 +16,7 @@
 
 #include "entry_points.h"
 #include "expect.h"
+#include "modes.h"
 #include "support/process_view.h"
 
 enum { WORKERS = 2, WAIT_MS = 10000, STATUS = 7 };
@@ -167,10 +168,7 @@ static void leave_and_exit(void)
     pthread_exit(NULL);
 }
 
-static const struct mode {
-    const char *name;
-    void (*run)(void);
-} modes[] = {
+static const struct mode modes[] = {
     {"leave", leave},
     {"leave_to_sleeper", leave_to_sleeper},
     {"leave_last", leave_last},
@@ -182,12 +180,8 @@ static const struct mode {
 
 int main(int argc, char **argv)
 {
-    const char *name = argc == 2 ? argv[1] : "";
+    (void)argc;
     expect(atexit(at_exit) == 0, "an exit handler");
-    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
-        if (strcmp(name, modes[i].name) == 0) {
-            modes[i].run();
-        }
-    }
-    return 2;
+    run_mode(modes, sizeof modes / sizeof *modes, argv[1]);
+    return 2; /* none returns */
 }

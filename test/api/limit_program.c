@@ -16,6 +16,7 @@
 #include "beside_helper.h"
 #include "entry_points.h"
 #include "expect.h"
+#include "modes.h"
 #include "support/process_view.h"
 
 #define MIB ((size_t)1 << 20)
@@ -192,6 +193,8 @@ static void comes_back(void)
     }
 }
 
+static const char *root; /* of the folder that stands for a control group's */
+
 static void write_file(const char *path, const char *text)
 {
     int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -205,7 +208,7 @@ static bool was_told(void)
 }
 
 /* cgroup_root:FOLDER,cgroup_check_ms:20,decay_ms:1000; the folder's limit is far away, until it is lowered. */
-static void lowered(const char *root)
+static void lowered(void)
 {
     char path[512];
     be_beside_helper();
@@ -253,7 +256,7 @@ static void beside_helper_asleep(void)
 }
 
 /* cgroup_root:FOLDER,decay_ms:600000; the folder has files that allow 100 MiB, of which 50 are used. */
-static void group(const char *root)
+static void group(void)
 {
     char path[512];
     expect_pressure(45 * MIB);
@@ -268,10 +271,7 @@ static void group(const char *root)
     expect(!is_told(), "the limit is gone");
 }
 
-static const struct mode {
-    const char *name;
-    void (*run)(void);
-} modes[] = {
+static const struct mode modes[] = {
     {"hard", hard},
     {"shrink", shrink},
     {"soft", soft},
@@ -280,18 +280,13 @@ static const struct mode {
     {"grows_beside_helper", grows_beside_helper},
     {"comes_back", comes_back},
     {"beside_helper_asleep", beside_helper_asleep},
+    {"lowered", lowered},
+    {"group", group},
 };
 
 int main(int argc, char **argv)
 {
-    expect(argc >= 2, "a mode");
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
-        if (strcmp(argv[1], modes[i].name) == 0) {
-            modes[i].run();
-            return 0;
-        }
-    }
-    expect(argc == 3, "a folder");
-    (strcmp(argv[1], "lowered") == 0 ? lowered : group)(argv[2]);
+    root = argc == 3 ? argv[2] : NULL;
+    run_mode(modes, sizeof modes / sizeof *modes, argv[1]);
     return 0;
 }

@@ -12,10 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #include "entry_points.h"
 #include "expect.h"
+#include "good_end.h"
+#include "modes.h"
 #include "support/process_view.h"
 
 #define KIB ((size_t)1 << 10)
@@ -511,15 +512,11 @@ static void forks(void)
         many[i] = take_filled(many_sizes[i], i);
     }
     for (unsigned round = 0; round < 60; round++) {
-        int status = 0;
         pid_t child = fork();
-        expect(child >= 0, "fork");
         if (child == 0) {
             be_child();
         }
-        expect(waitpid(child, &status, 0) == child, "waitpid");
-        expect(!WIFSIGNALED(status), "the child hangs, or fell");
-        expect(WEXITSTATUS(status) == 0, "the child found an error");
+        expect_good_end(child);
     }
     atomic_store(&is_over, true);
     for (unsigned i = 0; i < WORKERS; i++) {
@@ -578,33 +575,27 @@ static void ends(void)
 
 /* ------------------------------------------------------------ */
 
+static const struct mode modes[] = {
+    {"every_allocator", every_allocator},
+    {"aligned", aligned},
+    {"zeroed_after_use", zeroed_after_use},
+    {"every_direction", every_direction},
+    {"neighbours", neighbours},
+    {"figures", figures},
+    {"printed", printed},
+    {"goes_back", goes_back},
+    {"is_trimmed", is_trimmed},
+    {"shrinks_and_goes_back", shrinks_and_goes_back},
+    {"limited", limited},
+    {"one_hole", one_hole},
+    {"address_space", address_space},
+    {"forks", forks},
+    {"ends", ends},
+};
+
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } modes[] = {
-        {"every_allocator", every_allocator},
-        {"aligned", aligned},
-        {"zeroed_after_use", zeroed_after_use},
-        {"every_direction", every_direction},
-        {"neighbours", neighbours},
-        {"figures", figures},
-        {"printed", printed},
-        {"goes_back", goes_back},
-        {"is_trimmed", is_trimmed},
-        {"shrinks_and_goes_back", shrinks_and_goes_back},
-        {"limited", limited},
-        {"one_hole", one_hole},
-        {"address_space", address_space},
-        {"forks", forks},
-        {"ends", ends},
-    };
-    for (size_t i = 0; argc == 2 && i < sizeof modes / sizeof modes[0]; i++) {
-        if (strcmp(argv[1], modes[i].name) == 0) {
-            modes[i].run();
-            return 0;
-        }
-    }
-    return 2;
+    (void)argc;
+    run_mode(modes, sizeof modes / sizeof *modes, argv[1]);
+    return 0;
 }
