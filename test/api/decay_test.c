@@ -5,13 +5,9 @@
  * time. Method: decay_program does the work in a process of its own, with the options in its
  * environment. Bounds are three times the time of the option.
  */
-#include "entry_points.h"
-
 #include <criterion/criterion.h>
-#include <stdio.h>
-#include <stdlib.h>
 
-#include "support/child.h"
+#include "run_beside.h"
 
 TestSuite(decay, .timeout = 120);
 
@@ -19,15 +15,7 @@ TestSuite(decay, .timeout = 120);
 
 static void run(const char *mode, const char *conf)
 {
-    struct child_result result;
-    const char *const arguments[] = {beside_test("decay_program"), mode, NULL};
-    cr_assert_eq(setenv("APMALLOC_CONF", conf, 1), 0);
-    child_exec(&result, arguments);
-    if (result.status == 77) {
-        cr_skip_test("%s", result.text);
-    }
-    cr_assert_eq(result.signal, 0, "signal %d: %s", result.signal, result.text);
-    cr_assert_eq(result.status, 0, "status %d: %s", result.status, result.text);
+    expect_good_run("decay_program", mode, conf);
 }
 
 /* --- programs of several threads --- */

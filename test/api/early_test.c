@@ -6,22 +6,16 @@
  */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "entry_points.h"
-#include "support/child.h"
+#include "run_beside.h"
 
 TestSuite(early, .timeout = 60);
 
 static void expect_resolved(const char *program)
 {
-    struct child_result result;
-    const char *const arguments[] = {beside_test(program), NULL};
-    child_exec(&result, arguments);
-    cr_assert_eq(result.signal, 0, "%s: signal %d: %s", program, result.signal, result.text);
-    cr_assert_eq(result.status, 0, "%s: status %d: %s", program, result.status, result.text);
-    cr_assert_str_eq(result.text, "resolved by apmalloc\n");
+    expect_good_run_saying("resolved by apmalloc\n", program, NULL, NULL);
 }
 
 Test(early, a_resolver_may_allocate_where_the_library_is_linked)

@@ -5,13 +5,9 @@
  * limits set at run time count, though a large reservation was made before. Method: the work is
  * done by limited_program, run under each kind of limit.
  */
-#include "entry_points.h"
-
 #include <criterion/criterion.h>
-#include <stdio.h>
-#include <string.h>
 
-#include "support/child.h"
+#include "run_beside.h"
 
 TestSuite(exhaustion, .timeout = 240);
 
@@ -27,8 +23,7 @@ static void run_under_ulimit(const char *kibibytes, const char *at_least_mebibyt
                                      at_least_mebibytes,
                                      NULL};
     child_exec(&result, arguments);
-    cr_assert_eq(result.signal, 0, "signal %d: %s", result.signal, result.text);
-    cr_assert_eq(result.status, 0, "status %d: %s", result.status, result.text);
+    expect_good_result(&result, kibibytes);
 }
 
 static void run_setting(const char *resource, const char *mebibytes)
@@ -36,8 +31,7 @@ static void run_setting(const char *resource, const char *mebibytes)
     struct child_result result;
     const char *const arguments[] = {beside_test("limited_program"), resource, mebibytes, NULL};
     child_exec(&result, arguments);
-    cr_assert_eq(result.signal, 0, "signal %d: %s", result.signal, result.text);
-    cr_assert_eq(result.status, 0, "status %d: %s", result.status, result.text);
+    expect_good_result(&result, resource);
 }
 
 Test(exhaustion, a_program_starts_and_works_in_64_mib_of_address_space)
@@ -57,8 +51,7 @@ Test(exhaustion, a_program_that_does_not_exhaust_64_mib_notices_nothing)
         "/bin/sh", "-c", "ulimit -v 65536 && exec \"$1\"", "sh", beside_test("preinit_program"),
         NULL};
     child_exec(&result, arguments);
-    cr_assert_eq(result.status, 0, "signal %d, status %d: %s", result.signal, result.status,
-                 result.text);
+    expect_good_result(&result, "started");
 }
 
 Test(exhaustion, an_address_space_limit_set_at_run_time_counts_in_all_threads)

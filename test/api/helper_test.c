@@ -5,36 +5,19 @@
  * were not there. Method: helper_program and last_thread_program do the work in processes of their
  * own, with the options in their environment; a process that hangs is ended by its alarm.
  */
-#include "entry_points.h"
-
 #include <criterion/criterion.h>
 #include <signal.h>
-#include <stdlib.h>
 
-#include "support/child.h"
+#include "run_beside.h"
 
 TestSuite(helper, .timeout = 240);
 
 #define DECAY "decay_ms:200"
 enum { OFTEN = 50 };
 
-static struct child_result run(const char *program, const char *mode, const char *conf)
-{
-    static struct child_result result;
-    const char *const arguments[] = {beside_test(program), mode, NULL};
-    cr_assert_eq(setenv("APMALLOC_CONF", conf, 1), 0);
-    child_exec(&result, arguments);
-    return result;
-}
-
 static void expect_success(const char *mode, const char *conf)
 {
-    struct child_result result = run("helper_program", mode, conf);
-    if (result.status == 77) {
-        cr_skip_test("%s", result.text);
-    }
-    cr_assert_eq(result.signal, 0, "signal %d: %s", result.signal, result.text);
-    cr_assert_eq(result.status, 0, "status %d: %s", result.status, result.text);
+    expect_good_run("helper_program", mode, conf);
 }
 
 /* --- when it is there --- */
@@ -101,7 +84,7 @@ static void expect_end(const char *mode, int status, const char *text)
 {
     for (int i = 0; i < OFTEN; i++) {
         struct child_result result =
-            run("last_thread_program", mode, i % 2 == 0 ? DECAY : "decay_ms:10");
+            run_beside("last_thread_program", mode, i % 2 == 0 ? DECAY : "decay_ms:10");
         cr_assert_eq(result.signal, 0, "%d: signal %d: %s", i, result.signal, result.text);
         cr_assert_eq(result.status, status, "%d: status %d: %s", i, result.status, result.text);
         cr_assert_str_eq(result.text, text);
@@ -144,7 +127,7 @@ Test(helper, underscore_exit_ends_a_process)
 Test(helper, abort_ends_a_process)
 {
     for (int i = 0; i < OFTEN; i++) {
-        struct child_result result = run("last_thread_program", "abort", DECAY);
+        struct child_result result = run_beside("last_thread_program", "abort", DECAY);
         cr_assert_eq(result.signal, SIGABRT, "signal %d: %s", result.signal, result.text);
     }
 }

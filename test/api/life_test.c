@@ -11,30 +11,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "support/child.h"
+#include "run_beside.h"
 
 TestSuite(life, .timeout = 120);
-
-static struct child_result run(const char *program, const char *argument)
-{
-    static struct child_result result;
-    const char *const arguments[] = {beside_test(program), argument, NULL};
-    child_exec(&result, arguments);
-    return result;
-}
-
-static void expect_success(const char *program, const char *argument)
-{
-    struct child_result result = run(program, argument);
-    cr_assert_eq(result.signal, 0, "%s %s: signal %d: %s", program, argument, result.signal,
-                 result.text);
-    cr_assert_eq(result.status, 0, "%s %s: status %d: %s", program, argument, result.status,
-                 result.text);
-}
 
 Test(life, the_program_is_served_by_this_library)
 {
@@ -48,27 +30,27 @@ Test(life, the_program_is_served_by_this_library)
 
 Test(life, the_first_use_may_be_before_all_constructors)
 {
-    expect_success("preinit_program", "malloc");
+    expect_good_run("preinit_program", "malloc", NULL);
 }
 
 Test(life, the_first_use_may_be_inside_of_atexit)
 {
-    expect_success("preinit_program", "atexit");
+    expect_good_run("preinit_program", "atexit", NULL);
 }
 
 Test(life, the_first_use_may_be_inside_of_pthread_atfork)
 {
-    expect_success("preinit_program", "atfork");
+    expect_good_run("preinit_program", "atfork", NULL);
 }
 
 Test(life, the_first_use_may_be_inside_of_pthread_setspecific)
 {
-    expect_success("preinit_program", "key");
+    expect_good_run("preinit_program", "key", NULL);
 }
 
 Test(life, a_bad_free_as_the_very_first_use_is_reported)
 {
-    struct child_result result = run("preinit_program", "free");
+    struct child_result result = run_beside("preinit_program", "free", NULL);
     cr_assert_eq(result.signal, SIGABRT);
     cr_assert_not_null(strstr(result.text, "free(0x1): misaligned pointer"), "%s", result.text);
 }
@@ -77,22 +59,17 @@ Test(life, a_bad_free_as_the_very_first_use_is_reported)
 
 Test(life, the_heap_works_in_exit_handlers_and_destructors)
 {
-    struct child_result result = run("exit_program", "exit");
-    cr_assert_eq(result.signal, 0, "signal %d: %s", result.signal, result.text);
-    cr_assert_eq(result.status, 0, "status %d: %s", result.status, result.text);
-    cr_assert_str_eq(result.text, "from an exit handler\n");
+    expect_good_run_saying("from an exit handler\n", "exit_program", "exit", NULL);
 }
 
 Test(life, the_heap_works_in_quick_exit_handlers)
 {
-    expect_success("exit_program", "quick_exit");
+    expect_good_run("exit_program", "quick_exit", NULL);
 }
 
 Test(life, a_thread_may_end_the_process_after_the_main_thread_left)
 {
-    struct child_result result = run("exit_program", "thread_exit");
-    cr_assert_eq(result.signal, 0, "signal %d: %s", result.signal, result.text);
-    cr_assert_eq(result.status, 0, "status %d: %s", result.status, result.text);
+    expect_good_run("exit_program", "thread_exit", NULL);
 }
 
 /* --- libraries --- */
@@ -188,5 +165,5 @@ Test(life, the_library_itself_may_be_loaded_late)
 {
     Dl_info ours;
     cr_assert(dladdr(dlsym(RTLD_DEFAULT, "ap_malloc"), &ours));
-    expect_success("dlopen_program", ours.dli_fname);
+    expect_good_run("dlopen_program", ours.dli_fname, NULL);
 }

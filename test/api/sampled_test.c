@@ -7,29 +7,20 @@
  */
 #include <criterion/criterion.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "entry_points.h"
-#include "support/child.h"
+#include "run_beside.h"
 
 TestSuite(sampled, .timeout = 120);
 
 static struct child_result run(const char *conf, const char *mode)
 {
-    struct child_result result;
-    const char *const arguments[] = {beside_test("sampled_program"), mode, NULL};
-    cr_assert_eq(setenv("APMALLOC_CONF", conf, 1), 0);
-    child_exec(&result, arguments);
-    return result;
+    return run_beside("sampled_program", mode, conf);
 }
 
 static void expect_silence(const char *conf, const char *mode)
 {
-    struct child_result result = run(conf, mode);
-    cr_assert_eq(result.signal, 0, "%s: signal %d: %s", conf, result.signal, result.text);
-    cr_assert_eq(result.status, 0, "%s: status %d: %s", conf, result.status, result.text);
-    cr_assert_str_eq(result.text, "");
+    expect_good_run_saying("", "sampled_program", mode, conf);
 }
 
 Test(sampled, right_programs_notice_nothing)

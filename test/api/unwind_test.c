@@ -7,20 +7,15 @@
  */
 #include <criterion/criterion.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "entry_points.h"
-#include "support/child.h"
+#include "run_beside.h"
 
 TestSuite(unwind, .timeout = 240);
 
 static struct child_result run(const char *conf, const char *mode)
 {
-    struct child_result result;
-    const char *const arguments[] = {beside_test("unwind_program"), mode, NULL};
-    cr_assert_eq(setenv("APMALLOC_CONF", conf, 1), 0);
-    child_exec(&result, arguments);
+    struct child_result result = run_beside("unwind_program", mode, conf);
     if (result.status == 77) {
         cr_skip_test("code cannot be made at run time here");
     }
@@ -30,8 +25,7 @@ static struct child_result run(const char *conf, const char *mode)
 static void expect_silence(const char *conf, const char *mode)
 {
     struct child_result result = run(conf, mode);
-    cr_assert_eq(result.signal, 0, "%s, %s: signal %d: %s", conf, mode, result.signal, result.text);
-    cr_assert_eq(result.status, 0, "%s, %s: status %d: %s", conf, mode, result.status, result.text);
+    expect_good_result(&result, conf);
     cr_assert_str_eq(result.text, "");
 }
 
