@@ -91,6 +91,36 @@ Test(stats_print, text_has_every_figure)
     ap_free(p);
 }
 
+static const char *line_before(const char *text, const char *line)
+{
+    cr_assert_gt(line, text);
+    for (line--; line > text && line[-1] != '\n'; line--) {
+    }
+    return line;
+}
+
+/* "Of these" are parts of what the next line above says that is no such part itself. */
+static void expect_part(const struct text *text, const char *part, const char *whole)
+{
+    const char *line = strstr(text->bytes, part);
+    cr_assert_not_null(line);
+    while (strncmp(line, "  of these", 10) == 0) {
+        line = line_before(text->bytes, line);
+    }
+    cr_assert_eq(strncmp(line, whole, strlen(whole)), 0, "%s, in:\n%s", part, text->bytes);
+}
+
+Test(stats_print, parts_stand_below_what_they_are_parts_of)
+{
+    static struct text text;
+    struct ap__stats stats = snapshot();
+    ap__stats_print_text(&stats, append, &text);
+    expect_part(&text, "  of these in large objects ", "  in live blocks ");
+    expect_part(&text, "  of these packed ", "  in live blocks ");
+    expect_part(&text, "  of these not given back ", "  in free spans ");
+    expect_part(&text, "  of these contended ", "  lock operations ");
+}
+
 Test(stats_print, xml_elements_are_closed)
 {
     static struct text text;
