@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * central_purge_test.c: the free pages inside partly used spans go back to the kernel.
- * Goal: all of them and no others, once, in every shard; not those of spans that are too young; what is being purged is
- * left alone meanwhile; a refusal loses nothing. Method: direct calls on a fresh heap, of a class that is not divided
- * and of one that is; a look at the moment of the system call.
+ * Goal: all of them and no others, once, in every shard, of the emptiest spans first; not those of spans that are too
+ * young; what is being purged is left alone meanwhile; a refusal loses nothing, and ends the purge. Method: direct
+ * calls on a fresh heap, of a class that is not divided and of one that is; a look at the moment of the system call.
  */
 #include "central/central_free_list.h"
 
@@ -18,8 +18,13 @@ enum {
     CLASS_64 = 4,
     SLOTS_64 = 1024,
     PAGE = 4096,
-    PAGES_FREE = SLOTS / 2 - 1 /* where one block of a span is live */
+    PAGES_FREE = SLOTS / 2 - 1, /* where one block of a span is live */
+    FEW = 5,                    /* spans */
+    AWAY_AT_ONCE = 64,
+    MANY = AWAY_AT_ONCE + FEW
 };
+
+#define FREE_BYTES ((size_t)PAGES_FREE * PAGE)
 
 /* ------------------------------------------------------------ a class that is not divided */
 
@@ -117,6 +122,205 @@ Test(central_purge, a_purge_waits_for_young_spans_of_any)
         cr_assert_geq(purge(5, &pending), PAGE);
         cr_assert(!pending);
     }
+    heap_check();
+}
+
+/* ------------------------------------------------------------ ages, and many spans */
+
+static void *many[MANY * SLOTS];
+
+/* Spans of one shard, with a live block each. */
+static void make_thin(unsigned spans)
+{
+    init(1);
+    cr_assert_eq(take(CLASS, many, spans * SLOTS), spans * SLOTS);
+    thin_out(many, spans * SLOTS);
+    cr_assert_eq(stats(CLASS).spans, spans);
+}
+
+Test(central_purge, epochs_wrap)
+{
+    bool pending;
+    ap__central_set_epoch(254);
+    make_thin(1);
+    ap__central_set_epoch(258);
+    cr_assert_eq(purge(5, &pending), 0);
+    cr_assert(pending);
+    ap__central_set_epoch(259);
+    cr_assert_eq(purge(5, &pending), FREE_BYTES);
+}
+
+Test(central_purge, not_all_spans_go_at_one_moment)
+{
+    unsigned moments = 0;
+    size_t purged = 0;
+    ap__central_set_epoch(0);
+    make_thin(FEW);
+    for (unsigned epoch = 0; epoch <= 9; epoch++) {
+        bool pending = false;
+        ap__central_set_epoch(epoch);
+        size_t bytes = ap__central_purge(CLASS, 5, 9, &pending);
+        cr_assert(epoch >= 5 || bytes == 0);
+        moments += bytes != 0;
+        purged += bytes;
+        cr_assert_eq(pending, purged != FEW * FREE_BYTES);
+    }
+    cr_assert_eq(moments, FEW, "their records follow each other");
+    cr_assert_eq(purged, FEW * FREE_BYTES, "by then all");
+}
+
+Test(central_purge, what_another_class_has_to_purge_later_is_not_forgotten)
+{
+    bool pending = true;
+    make_thin(1);
+    cr_assert_eq(ap__central_purge(CLASS, 0, 0, &pending), FREE_BYTES);
+    cr_assert(pending);
+}
+
+static unsigned looks;
+
+static bool first_look(void)
+{
+    return looks++ == 0;
+}
+
+static void look_at_many(void)
+{
+    unsigned away = 0;
+    if (first_look()) {
+        for (unsigned i = 0; i < MANY; i++) {
+            away += span_of(many[i * SLOTS])->slots.bucket == AP_SPAN_AWAY;
+        }
+        cr_assert_eq(away, AWAY_AT_ONCE);
+    }
+}
+
+Test(central_purge, more_spans_than_may_be_away_go_one_after_the_other)
+{
+    bool pending;
+    make_thin(MANY);
+    os_faults_watch(OS_FAULTS_MADVISE, look_at_many);
+    cr_assert_eq(purge(0, &pending), MANY * FREE_BYTES);
+    os_faults_reset();
+    cr_assert_eq(looks, MANY);
+    cr_assert_eq(purge(0, &pending), 0);
+    heap_check();
+}
+
+/* One span a bucket, the fullest first: of each, as many blocks at its end have come back. */
+static const unsigned free_of_bucket[AP_SPAN_BUCKETS] = {2, 8, 12, 18, 24, 30};
+
+static void make_one_a_bucket(void)
+{
+    init(1);
+    cr_assert_eq(take(CLASS, many, AP_SPAN_BUCKETS * SLOTS), AP_SPAN_BUCKETS * SLOTS);
+    for (unsigned i = 0; i < AP_SPAN_BUCKETS; i++) {
+        give(many + (i + 1) * SLOTS - free_of_bucket[i], free_of_bucket[i]);
+        cr_assert_eq(span_of(many[i * SLOTS])->slots.bucket, i);
+    }
+}
+
+Test(central_purge, spans_go_however_full_they_are)
+{
+    bool pending;
+    size_t free_blocks = 0;
+    make_one_a_bucket();
+    for (unsigned i = 0; i < AP_SPAN_BUCKETS; i++) {
+        free_blocks += free_of_bucket[i];
+    }
+    cr_assert_eq(purge(0, &pending), free_blocks * SIZE);
+    heap_check();
+}
+
+/* ------------------------------------------------------------ refused */
+
+Test(central_purge, the_emptiest_spans_go_first)
+{
+    bool pending;
+    size_t others = 0;
+    make_one_a_bucket();
+    for (unsigned i = 0; i + 1 < AP_SPAN_BUCKETS; i++) {
+        others += (size_t)free_of_bucket[i] * SIZE;
+    }
+    os_faults_fail_nth(OS_FAULTS_MADVISE, 1);
+    cr_assert_eq(purge(0, &pending), others, "the first is refused");
+    os_faults_reset();
+}
+
+Test(central_purge, after_a_refusal_no_more_spans_are_tried)
+{
+    bool pending;
+    make_thin(MANY);
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    cr_assert_eq(purge(0, &pending), 0);
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), AWAY_AT_ONCE, "those that were away");
+    os_faults_reset();
+    heap_check();
+    cr_assert_eq(purge(0, &pending), MANY * FREE_BYTES);
+}
+
+Test(central_purge, after_a_refusal_the_other_shards_are_left_alone)
+{
+    static void *blocks[BLOCKS + MORE * SLOTS];
+    bool pending;
+    spread_to_both(blocks);
+    thin_out(blocks, BLOCKS + MORE * SLOTS);
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    cr_assert_eq(purge(0, &pending), 0);
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), SPANS, "those of the first");
+    os_faults_reset();
+    heap_check();
+}
+
+Test(central_purge, after_a_refusal_young_spans_are_no_reason_to_come_again)
+{
+    bool pending;
+    ap__central_set_epoch(100);
+    make_thin(2);
+    ap__central_set_epoch(105);
+    void *block = take_one();
+    give(&block, 1);
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    cr_assert_eq(purge(5, &pending), 0);
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), 1, "the other is young");
+    cr_assert(!pending);
+    os_faults_reset();
+    cr_assert_eq(purge(5, &pending), FREE_BYTES);
+    cr_assert(pending);
+}
+
+Test(central_purge, one_refusal_of_many_does_not_hide_what_was_given_back)
+{
+    bool pending;
+    make_thin(FEW);
+    os_faults_fail_nth(OS_FAULTS_MADVISE, 3);
+    cr_assert_eq(purge(0, &pending), (FEW - 1) * FREE_BYTES);
+    os_faults_reset();
+    cr_assert_geq(purge(0, &pending), FREE_BYTES, "its span is tried again");
+    cr_assert_eq(purge(0, &pending), 0);
+}
+
+/* ------------------------------------------------------------ while spans are away */
+
+static void give_one_more(void)
+{
+    if (first_look()) {
+        give(&many[SLOTS / 2], 1);
+        cr_assert_eq(span_of(many[0])->slots.bucket, AP_SPAN_AWAY);
+    }
+}
+
+Test(central_purge, what_comes_back_while_its_span_is_away_goes_next_time)
+{
+    bool pending;
+    init(1);
+    cr_assert_eq(take(CLASS, many, SLOTS), SLOTS);
+    give(many + 1, SLOTS / 2 - 1);
+    give(many + SLOTS / 2 + 1, SLOTS / 2 - 1);
+    os_faults_watch(OS_FAULTS_MADVISE, give_one_more);
+    cr_assert_eq(purge(0, &pending), FREE_BYTES - PAGE);
+    os_faults_reset();
+    cr_assert_eq(purge(0, &pending), FREE_BYTES);
     heap_check();
 }
 
