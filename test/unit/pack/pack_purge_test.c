@@ -147,6 +147,19 @@ Test(pack_purge, only_whole_pages_go)
     cr_assert_eq(resident_pages(first, 16384), 3);
 }
 
+Test(pack_purge, where_no_page_is_whole_the_kernel_is_not_asked)
+{
+    init();
+    (void)take(7000, 0);
+    char *gap = take(2000, 0); /* 7040 to 9088: on two pages, each of which has others */
+    char *last = take(LONGEST, 0);
+    cr_assert_eq(last - (char *)span_of(gap)->start, 9088);
+    give(gap);
+    os_faults_reset();
+    (void)purge(0, 0);
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), 1, "for what lies behind the last");
+}
+
 Test(pack_purge, full_spans_are_left_alone)
 {
     init();
@@ -306,6 +319,17 @@ Test(pack_purge, what_the_kernel_refuses_is_tried_again_next_time)
     give(take(LONGEST, 0));
     cr_assert_eq(stats().spans, SPANS, "they are on their lists");
     cr_assert_eq(purge(0, 0), SPANS * SPAN_FREE_BYTES);
+}
+
+Test(pack_purge, spans_with_the_longest_runs_go_first)
+{
+    init();
+    fill_spans(blocks, 2, 0);
+    cr_assert(ap__pack_resize(span_of(blocks[0]), blocks[0], LONGEST, LONGEST / 2));
+    give(blocks[IN_SPAN]);
+    os_faults_fail_nth(OS_FAULTS_MADVISE, 1);
+    cr_assert_eq(purge(0, 0), LONGEST / 2, "that of a whole block is refused");
+    os_faults_reset();
 }
 
 Test(pack_purge, after_a_refusal_the_other_pools_are_left_alone)
