@@ -15,8 +15,11 @@
 #include "cache/thread.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
-#include "heap/region.h"
+#include "heap/page_heap.h"
+#include "os/bell.h"
+#include "os/lock.h"
 #include "support/hit_paths.h"
+#include "support/os_faults.h"
 
 enum {
     CLASS_64 = 4,
@@ -136,7 +139,105 @@ Test(idle, blocks_freed_without_a_slow_path_are_in_reach_before_they_are_many)
     }
 }
 
+Test(idle, epochs_wrap)
+{
+    init();
+    wait_epochs(252); /* and one more in fill() */
+    fill(CLASS_64);
+    size_t before = ap__thread_cache_count(cache, CLASS_64);
+    wait_epochs(AGE - 1);
+    cr_assert(ap__thread_caches_take_idle(AGE), "too young");
+    cr_assert_eq(ap__thread_cache_count(cache, CLASS_64), before);
+    wait_epochs(1);
+    cr_assert(!ap__thread_caches_take_idle(AGE));
+    cr_assert_lt(ap__thread_cache_count(cache, CLASS_64), before);
+}
+
+Test(idle, a_cache_that_nobody_has_is_left_alone)
+{
+    init();
+    fill(CLASS_64);
+    size_t before = ap__thread_cache_count(cache, CLASS_64);
+    atomic_store(&cache->in_use, false); /* as a forked child finds those of other threads */
+    cr_assert(!ap__thread_caches_take_idle(0), "nor is it a reason to come again");
+    cr_assert_eq(ap__thread_cache_count(cache, CLASS_64), before);
+}
+
+static uint64_t registry_locks(void)
+{
+    struct ap__lock_stats figures = {0, 0};
+    ap__lock_add_stats(ap__thread_lock(), &figures);
+    return figures.taken;
+}
+
+/* A fork takes it, and meets no cache that another thread has claimed. */
+Test(idle, blocks_are_taken_under_the_registrys_lock)
+{
+    init();
+    fill(CLASS_64);
+    uint64_t before = registry_locks();
+    cr_assert(!ap__thread_caches_take_idle(0));
+    cr_assert_gt(registry_locks(), before);
+    before = registry_locks();
+    cr_assert(!ap__thread_caches_take_idle(0));
+    cr_assert_eq(registry_locks(), before, "a look at a cache without folds takes no lock");
+}
+
+Test(idle, an_owner_who_waits_does_so_for_the_registrys_lock)
+{
+    init();
+    fill(CLASS_64);
+    uint64_t before = registry_locks();
+    ap__thread_cache_claim_slowly(cache);
+    cr_assert_eq(registry_locks(), before + 1);
+    cr_assert_eq(atomic_load(&cache->claim), AP__CLAIMED_BY_OWNER);
+    ap__thread_cache_unclaim(cache);
+}
+
+static unsigned looks;
+
+static void fold_meanwhile(void)
+{
+    looks++;
+    atomic_store(&cache->has_folds, true); /* as the owner's slow path does */
+}
+
+/* Blocks that come home drain their spans, which rings. */
+Test(idle, a_fold_that_is_made_meanwhile_is_seen_next_time)
+{
+    init();
+    fill(CLASS_64);
+    ap__bell_listen(&ap__heap_bell);
+    os_faults_watch(OS_FAULTS_FUTEX, fold_meanwhile);
+    (void)ap__thread_caches_take_idle(0);
+    os_faults_reset();
+    cr_assert_gt(looks, 0);
+    cr_assert(atomic_load(&cache->has_folds));
+}
+
 /* --- with other threads --- */
+
+static void *fill_another(void *unused)
+{
+    fill(CLASS_64);
+    return unused;
+}
+
+Test(idle, all_caches_are_looked_at)
+{
+    pthread_t thread;
+    init();
+    cr_assert_eq(pthread_create(&thread, NULL, fill_another, NULL), 0);
+    pthread_join(thread, NULL); /* nobody watches for its end: its cache stays */
+    struct ap__thread_cache *another = cache;
+    fill(CLASS_64);
+    cr_assert_neq(cache, another);
+    size_t before = ap__thread_cache_count(cache, CLASS_64);
+    cr_assert_eq(ap__thread_cache_count(another, CLASS_64), before);
+    cr_assert(!ap__thread_caches_take_idle(0));
+    cr_assert_lt(ap__thread_cache_count(cache, CLASS_64), before);
+    cr_assert_lt(ap__thread_cache_count(another, CLASS_64), before);
+}
 
 static _Atomic(bool) ends;
 
