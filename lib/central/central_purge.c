@@ -12,10 +12,7 @@
 #include "heap/page_runs.h"
 #include "os/os.h"
 
-enum {
-    AWAY_MAX = 64, /* spans that are away at a time */
-    RUNS_MAX = 32, /* page runs that are given back without the lock at a time */
-};
+enum { AWAY_MAX = 64 }; /* spans that are away at a time */
 
 static _Atomic(uint8_t) epoch;
 
@@ -81,14 +78,14 @@ static bool take_away_locked(struct purge *purge)
     return purge->count != 0;
 }
 
-static unsigned collect_runs_locked(const struct ap__span *span, struct ap__page_run *runs,
-                                    unsigned *slot)
+static unsigned collect_runs_locked(const struct ap__span *span, struct ap__page_run *runs)
 {
     const struct ap__size_class *info = &ap__size_class[span->size_class];
     size_t page_bytes = ap__os_page_size();
+    unsigned slot = 0;
     unsigned count = 0;
-    while (count < RUNS_MAX &&
-           (runs[count] = ap__span_free_pages(span, info, page_bytes, slot)).bytes != 0) {
+    while (count < AP_SPAN_RUNS_MAX &&
+           (runs[count] = ap__span_free_pages(span, info, page_bytes, &slot)).bytes != 0) {
         count++;
     }
     return count;
@@ -100,12 +97,12 @@ static size_t purge_span_locked(struct purge *purge, struct ap__span *span)
 {
     struct ap__shard *shard = purge->shard;
     size_t purged = 0;
-    unsigned slot = 0;
-    struct ap__page_run runs[RUNS_MAX];
+    struct ap__page_run runs[AP_SPAN_RUNS_MAX];
+    unsigned count = collect_runs_locked(span, runs);
     span->slots.is_purged = true;
-    for (unsigned count; (count = collect_runs_locked(span, runs, &slot)) != 0;) {
+    if (count != 0) {
         ap__lock_release(&shard->lock);
-        purged += ap__page_runs_discard(runs, count, &purge->refused);
+        purged = ap__page_runs_discard(runs, count, &purge->refused);
         ap__lock_take(&shard->lock);
     }
     ap__span_lists_say_off(span, AP_SPAN_NO_BUCKET);

@@ -11,6 +11,9 @@
 #include "central/slot_map.h"
 #include "heap/page_runs.h"
 
+/* No span has more, with pages of 4 KiB or longer: it has fewer than 40 pages, or fewer than 40 blocks. */
+enum { AP_SPAN_RUNS_MAX = 20 };
+
 /* The first run of free pages among the slots from *slot on; *slot is then where to go on. */
 static inline struct ap__page_run ap__span_free_pages(const struct ap__span *span,
                                                       const struct ap__size_class *info,

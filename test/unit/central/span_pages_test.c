@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * span_pages_test.c: which pages of a partly used span are free.
- * Goal: exactly the pages that no used block touches. Method: random bitmaps, sparse and dense, of every
- * class, against a look at each byte's owner. Seeds are printed.
+ * Goal: exactly the pages that no used block touches, in no more runs than promised. Method: random bitmaps, sparse and
+ * dense, of every class, against a look at each byte's owner. Seeds are printed.
  */
 #include "central/span_pages.h"
 
@@ -71,5 +71,17 @@ Test(span_pages, are_those_that_no_used_block_touches, .timeout = 120)
             }
             cr_assert_arr_eq(found, expected, pages * sizeof(bool), "class %u, round %u", c, round);
         }
+    }
+}
+
+/* Between two runs lies a used block, and a page that it touches. */
+Test(span_pages, are_no_more_runs_than_a_purge_has_room_for)
+{
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        const struct ap__size_class *info = &ap__size_class[c];
+        size_t pages = info->span_granules * AP_GRANULE / PAGE;
+        size_t pieces = info->slots + 1u; /* and what lies behind the last block */
+        size_t fewer = pages < pieces ? pages : pieces;
+        cr_assert_leq((fewer + 1) / 2, AP_SPAN_RUNS_MAX, "class %u", c);
     }
 }
