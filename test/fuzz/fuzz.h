@@ -2,7 +2,7 @@
 /*
  * fuzz.h: what the fuzz targets have in common.
  *
- * A target is one file with LLVMFuzzerTestOneInput(), which libFuzzer and AFL++ know how to call; with
+ * A target has a file with LLVMFuzzerTestOneInput(), which libFuzzer and AFL++ know how to call; with
  * any other compiler fuzz_main.c calls it, with files or with programs of its own from a printed seed.
  * Targets use the ap_ names only, so malloc stays the system's, or a sanitizer's.
  */
