@@ -267,6 +267,7 @@ struct ap__thread_cache *ap__thread_enter(void)
         }
         AP__YIELD_POINT();
         own = cache;
+        ap__central_set_thread(cache->number);
         if (!hidden) {
             ap__thread_cache_current = cache;
         }

@@ -18,19 +18,22 @@
 
 struct ap__lock;
 
-/* Whether fresh spans of classes in much use get their memory at once; how many shards a class may be divided into, 0: by
- * the number of processors. Once, before the first use. */
+/* Whether fresh spans of classes in much use get their memory at once; how many shards a class may be divided into, 0: as
+ * many as there can be. Once, before the first use. */
 void ap__central_init(bool populate, unsigned shards);
 
 /* Several threads allocate from now on: blocks given back pass through the transfer cache, and classes in much use may be
- * divided among the processors. */
+ * divided among them. */
 void ap__central_share(void);
 
 /* Whether there ever were several. Takes no lock, may be late. */
 bool ap__central_is_shared(void);
 
-/* Whether the class has been. Then each processor's threads take what they gave back from the spans it went to, and need
- * no transfer cache for that. Takes no lock, may be late. */
+/* The calling thread's number, by which it claims from shards; 0 until it says so. */
+void ap__central_set_thread(unsigned number);
+
+/* Whether the class has been divided. Then threads take what they gave back from the spans it went to, and need no
+ * transfer cache for that. Takes no lock, may be late. */
 bool ap__central_is_spread(unsigned size_class);
 
 /* Up to `count` blocks into `blocks`: the lowest addresses of the fullest spans of the thread's shard, the best one last,

@@ -2,12 +2,14 @@
 /*
  * shards.c: which shard a thread claims from, and how spans come to it and leave.
  *
- * When a class is spread: once it has SPREAD_SPANS spans for each shard, so that a begun span in each costs a sixteenth
- * of the class at most; for good. Only blocks several of which share a page: bigger ones are not mixed, and their
- * spans are long. Where there has never been a second thread nothing is spread: the one would only move.
+ * When a class is spread: from one shard to two, four and so on, each time that it has SPREAD_SPANS spans in use for each
+ * shard it then has, so that a begun span in each costs an eighth of the class at most; for good. Only blocks several
+ * of which share a page: bigger ones are not mixed, and their spans are long. Where there has never been a second
+ * thread nothing is spread.
  *
- * A processor's shard is its number, modulo how many there are: where a process may only run on processors of like
- * numbers, all claim from one.
+ * A thread's shard is its number, modulo how many there are. By processors, as it was once, threads that share one mix
+ * their blocks, and those that move leave them behind: eight threads on two processors waited longer for their own
+ * blocks' lines, a tenth of all time.
  *
  * Taken over is the second span of another shard, never the only one: its owner is about to claim from that, and would
  * take it back. When there is no memory for a new one, any.
@@ -18,11 +20,10 @@
 #include "central/central_free_list.h"
 #include "central/slot_map.h"
 #include "meta/meta.h"
-#include "os/os.h"
 #include "os/yield.h"
 
 enum {
-    SPREAD_SPANS = 8,
+    SPREAD_SPANS = 4,
     SPREAD_SIZE_MAX = 2048, /* bytes of a block */
 };
 
@@ -37,12 +38,15 @@ struct ap__shard ap__shards[AP_CENTRAL_SHARDS_MAX][AP_CLASS_COUNT] = {
     SHARDS_OF_RANK(AP__RANK_CENTRAL + 6), SHARDS_OF_RANK(AP__RANK_CENTRAL + 7),
 };
 
-/* Set by init, constant afterwards. */
-static unsigned shard_count = 1;
+/* How many a class may get. Set by init, constant afterwards. */
+static unsigned shards_most = 1;
 
-/* relaxed, both: who sees it late claims from the first shard, and gives to the central free list, as before. */
+/* relaxed, both: who sees it late claims from the shard that was its own, and gives to the central free list, as before. */
 static _Atomic(bool) is_shared;
-static _Atomic(bool) is_spread[AP_CLASS_COUNT];
+/* How many shards a class has beyond the first. Written with the first one's lock. */
+static _Atomic(uint8_t) more_shards[AP_CLASS_COUNT];
+
+static AP_TLS unsigned thread_number;
 
 /* relaxed, all: a span more or less, or a claim that is tried in vain, does no harm. */
 static _Atomic(size_t) bound_below_max[AP_CLASS_COUNT]; /* SIZE_MAX - bytes: 0 is no bound */
@@ -51,11 +55,16 @@ _Atomic(bool) ap__class_at_bound[AP_CLASS_COUNT];
 
 void ap__shards_init(unsigned count)
 {
-    count = count != 0 ? count : ap__os_cpu_count();
+    count = count != 0 ? count : AP_CENTRAL_SHARDS_MAX;
     /* The environment may be read a second time; a class that has been spread stays as it is. */
     if (!ap__central_is_shared()) {
-        shard_count = (unsigned)ap__min(count, AP_CENTRAL_SHARDS_MAX);
+        shards_most = (unsigned)ap__min(count, AP_CENTRAL_SHARDS_MAX);
     }
+}
+
+void ap__central_set_thread(unsigned number)
+{
+    thread_number = number;
 }
 
 void ap__central_share(void)
@@ -70,7 +79,7 @@ bool ap__central_is_shared(void)
 
 unsigned ap__shards_of(unsigned size_class)
 {
-    return ap__size_class[size_class].size <= SPREAD_SIZE_MAX ? shard_count : 1;
+    return ap__size_class[size_class].size <= SPREAD_SIZE_MAX ? shards_most : 1;
 }
 
 static unsigned number_of(const struct ap__shard *shard)
@@ -78,20 +87,19 @@ static unsigned number_of(const struct ap__shard *shard)
     return (unsigned)((size_t)(shard - ap__shards[0]) / AP_CLASS_COUNT);
 }
 
-bool ap__central_is_spread(unsigned size_class)
-{
-    return atomic_load_explicit(&is_spread[size_class], memory_order_relaxed);
-}
-
 unsigned ap__central_shards(unsigned size_class)
 {
-    return ap__central_is_spread(size_class) ? shard_count : 1;
+    return 1u + atomic_load_explicit(&more_shards[size_class], memory_order_relaxed);
+}
+
+bool ap__central_is_spread(unsigned size_class)
+{
+    return ap__central_shards(size_class) != 1;
 }
 
 struct ap__shard *ap__shard_mine(unsigned size_class)
 {
-    unsigned number = ap__central_is_spread(size_class) ? ap__os_current_cpu() % shard_count : 0;
-    return ap__shard_at(number, size_class);
+    return ap__shard_at(thread_number % ap__central_shards(size_class), size_class);
 }
 
 AP_NOINLINE struct ap__span *ap__span_of_class_outside(unsigned size_class, const void *p)
@@ -109,13 +117,32 @@ static size_t bitmap_bytes(unsigned slots)
     return ap__slot_map_words(slots) * sizeof(uint64_t);
 }
 
-static void spread_locked(const struct ap__shard *shard, unsigned size_class)
+/* How many shards the class should have, now that it gets one more span. */
+static unsigned shards_wanted(unsigned size_class)
 {
-    unsigned count = ap__shards_of(size_class);
-    /* In the fork window, where a thread passes through its own locks, the locks that it has stay all there are. */
-    if (count > 1 && shard->lists.members >= SPREAD_SPANS * count && shard->lock.recursion == 0 &&
-        ap__central_is_shared()) {
-        atomic_store_explicit(&is_spread[size_class], true, memory_order_relaxed);
+    unsigned count = ap__central_shards(size_class);
+    unsigned next = (unsigned)ap__min(2 * count, ap__shards_of(size_class));
+    size_t slots = ap__size_class[size_class].slots;
+    bool is_large = ap__central_claimed(size_class) + slots >= SPREAD_SPANS * next * slots;
+    return is_large && ap__central_is_shared() ? next : count;
+}
+
+/* Its lock may be free in between: that of the first shard is what forks rely on. In the fork window, where a thread passes
+ * through its own locks, the locks that it has stay all there are. */
+static void spread_locked(struct ap__shard *shard, unsigned size_class)
+{
+    struct ap__shard *first = ap__shard_at(0, size_class);
+    if (AP_LIKELY(shards_wanted(size_class) == ap__central_shards(size_class)) ||
+        shard->lock.recursion != 0) {
+        return;
+    }
+    if (shard != first) {
+        ap__lock_take_second(&shard->lock, &first->lock);
+    }
+    atomic_store_explicit(&more_shards[size_class], (uint8_t)(shards_wanted(size_class) - 1),
+                          memory_order_relaxed);
+    if (shard != first) {
+        ap__lock_release(&first->lock);
     }
 }
 
@@ -187,12 +214,13 @@ static bool stays_lifted(unsigned size_class)
     return granules != 0;
 }
 
-/* Whether the class has all the spans that its bound allows. */
-static bool is_at_bound_locked(const struct ap__shard *shard, unsigned size_class)
+/* Whether the class has all the spans that its bound allows: those that would hold its blocks, in whatever shards. */
+static bool is_at_bound(unsigned size_class)
 {
-    size_t bytes = (size_t)ap__size_class[size_class].span_granules * AP_GRANULE *
-                   shard->lists.members * ap__central_shards(size_class);
-    return bytes >= ap__central_bound(size_class) && !stays_lifted(size_class);
+    const struct ap__size_class *info = &ap__size_class[size_class];
+    size_t spans = (ap__central_claimed(size_class) + info->slots - 1) / info->slots;
+    return spans * info->span_granules * AP_GRANULE >= ap__central_bound(size_class) &&
+           !stays_lifted(size_class);
 }
 
 static bool add_span_locked(struct ap__shard *shard, unsigned size_class)
@@ -219,7 +247,7 @@ static bool add_span_locked(struct ap__shard *shard, unsigned size_class)
 
 static bool add_span_within_bound_locked(struct ap__shard *shard, unsigned size_class)
 {
-    if (AP_UNLIKELY(is_at_bound_locked(shard, size_class))) {
+    if (AP_UNLIKELY(is_at_bound(size_class))) {
         atomic_store_explicit(&ap__class_at_bound[size_class], true, memory_order_relaxed);
         return false;
     }

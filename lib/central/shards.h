@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * shards.h: the spans of each class, divided among the processors once there are many.
+ * shards.h: the spans of each class, divided among the threads once there are many.
  *
- * At first a class has one shard. Threads that run at once and claim from the same spans get blocks in turn: their pages
- * hold what belongs to both, so that a page stays as long as the longer-lived of the two, neither's blocks lie side by
- * side, and the class' lock and the spans' records travel from processor to processor. So a class of small blocks that
- * has many spans is spread: each processor claims from spans of its own, and takes over one of another's before it has
- * the page heap give it a new one.
+ * At first a class has one shard. Threads that claim from the same spans get blocks in turn: their pages hold what
+ * belongs to both, so that a page stays as long as the longer-lived of the two, neither's blocks lie side by side, and
+ * the class' lock and the spans' records travel from processor to processor. So a class of small blocks that has many
+ * spans is spread: each thread, or each few, claims from spans of its own, and takes over one of another's before it
+ * has the page heap give it a new one.
  *
  * Does: finds the shard and the span for a claim, and those of a block. Does not: claim or release slots.
  * Invariants, per shard: a span with free slots is on one of its lists, or away (being purged); claimed = slots of its
  * spans - free slots. A span belongs to the shard that its record names. The name changes only with the locks held of
  * the shards that it names before and after: who reads the name of a shard whose lock it has can rely on it.
  *
- * Idea: the processors' shares of a central list, as in the sharded transfer caches of tcmalloc and the arenas of
- * jemalloc; that nobody's span is more than lent, from Hoard.
+ * Idea: the arenas of jemalloc, between which threads are divided; that nobody's span is more than lent, from Hoard.
  */
 #ifndef AP_CENTRAL_SHARDS_H
 #define AP_CENTRAL_SHARDS_H
@@ -37,8 +36,8 @@ struct ap__shard {
 _Static_assert(sizeof(struct ap__shard) == (size_t)2 * AP_CACHE_LINE,
                "one pair of cache lines a shard");
 
-/* How many shards a class may get; 0: by the number of processors. Before the first use, and again when the environment
- * is read late: then it is without effect if there have been several threads. */
+/* How many shards a class may get; 0: as many as there can be. Before the first use, and again when the environment is
+ * read late: then it is without effect if there have been several threads. */
 void ap__shards_init(unsigned count);
 
 /* How many shards the class may ever get. What is beyond those that it has (ap__central_shards()) is not touched. */

@@ -40,8 +40,8 @@
     X(transfer_class, BYTES, AP_KIB(256), 0, AP_MIB(64),                                           \
       "most that one size class' transfer cache may hold; 0 turns transfer caches off")            \
     X(cpu_shards, NUMBER, 0, 0, 8,                                                                 \
-      "shares of processors in transfer caches and in size classes of many spans; 0: by the "      \
-      "number of processors")                                                                      \
+      "shares in transfer caches, of processors, and in size classes of many spans, of threads; "  \
+      "0: by the number of processors, and 8")                                                     \
     X(thp, WHEN, AP__WHEN_AUTO, AP__WHEN_AUTO, AP__WHEN_ALWAYS,                                    \
       "huge pages; auto: for small blocks of heaps from 64M on, where the system lets programs "   \
       "ask for them")                                                                              \
