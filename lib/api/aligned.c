@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "large/large.h"
 #include "os/os.h"
+#include "pack/pack.h"
 
 void *ap__aligned(size_t alignment, size_t size)
 {
@@ -21,6 +22,10 @@ void *ap__aligned(size_t alignment, size_t size)
     unsigned size_class = ap__class_for_aligned(alignment, size);
     if (size_class != 0) {
         void *p = ap__pop_inline(size_class);
+        if (AP_UNLIKELY(((uintptr_t)p & (alignment - 1)) != 0)) {
+            (void)ap__pack_give(ap__pack_span_of(p), p, "aligned_alloc"); /* only those are not */
+            p = NULL;
+        }
         return AP_LIKELY(p != NULL) ? p : ap__take_quiet(alignment, size, size_class);
     }
     return ap__take_large(alignment, ap__max(size, 1), false);

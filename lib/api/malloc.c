@@ -41,9 +41,11 @@ static void *take_of_class(struct ap__thread_cache *cache, unsigned size_class)
     return ap__thread_cache_refill(cache, size_class);
 }
 
-static void *take_packed(const struct ap__thread_cache *cache, size_t size)
+/* As long as it was asked to be, unless blocks of the class go through caches: there each has to serve all its sizes. */
+static void *take_packed(const struct ap__thread_cache *cache, size_t size, unsigned size_class)
 {
-    return ap__pack_take(size, cache != NULL ? cache->number : 0);
+    size_t bytes = ap__pack_is_recycled(size_class) ? ap__size_class[size_class].size : size;
+    return ap__pack_take(bytes, cache != NULL ? cache->number : 0);
 }
 
 /* One of a class that has all the spans that it may have: it gets one more. Other threads may have used it up before this one
@@ -63,7 +65,7 @@ static void *take_packed_or_despite_bound(struct ap__thread_cache *cache, size_t
                                           unsigned size_class, bool may_pack)
 {
     if (may_pack && !ap__central_is_bound_lifted(size_class)) {
-        void *p = take_packed(cache, size);
+        void *p = take_packed(cache, size, size_class);
         if (p != NULL) {
             return p;
         }
@@ -82,8 +84,10 @@ static AP_NOINLINE void *take_beyond_bound(struct ap__thread_cache *cache, size_
     if (ap__central_bound(size_class) != SIZE_MAX) {
         p = take_packed_or_despite_bound(cache, size, size_class, may_pack);
     }
-    bool are_there = may_pack && ap__pack_block_bytes() != 0;
-    return p == NULL && are_there ? take_packed(cache, size) : p;
+    if (AP_UNLIKELY(p == NULL) && may_pack && ap__pack_block_bytes() != 0) {
+        p = take_packed(cache, size, size_class);
+    }
+    return p;
 }
 
 /* What threads of any processor have passed on. */
@@ -106,11 +110,20 @@ AP_COLD static void *take_from_elsewhere(struct ap__thread_cache *cache, unsigne
     return p;
 }
 
+/* Whether the thread has blocks of the class that a fold hides. */
+static bool has_hidden(const struct ap__thread_cache *cache, unsigned size_class)
+{
+    return cache != NULL && cache->infos[size_class].hidden != 0;
+}
+
 /* A block when the hit path has none, and pages of their own are for none of the thread's. */
 static void *take_plain(struct ap__thread_cache *cache, size_t alignment, size_t size,
                         unsigned size_class)
 {
     void *p = NULL;
+    if (AP_UNLIKELY(alignment > AP_UNIT_BYTES) && ap__pack_is_recycled(size_class)) {
+        cache = NULL; /* what its list has may be packed, and not so aligned */
+    }
     if (AP_LIKELY(cache != NULL)) {
         struct ap__free_list *list = &cache->lists[size_class];
         ap__slot *top = ap__free_list_top(list);
@@ -122,7 +135,7 @@ static void *take_plain(struct ap__thread_cache *cache, size_t alignment, size_t
         ap__fine_classes_note(&cache->infos[size_class].fitting, size_class,
                               ap__size_for_aligned(alignment, size));
     }
-    if (AP_LIKELY(!ap__central_is_at_bound(size_class))) {
+    if (AP_LIKELY(!ap__central_is_at_bound(size_class)) || has_hidden(cache, size_class)) {
         p = take_of_class(cache, size_class);
     }
     if (AP_UNLIKELY(p == NULL)) {
@@ -293,15 +306,39 @@ static void free_small(unsigned size_class, void *p, const char *function)
     ap__check_live(size_class, p, function);
     struct ap__thread_cache *cache = ap__life_enter_to_free();
     if (AP_UNLIKELY(cache == NULL)) {
-        ap__central_give(size_class, &p, 1, function);
+        ap__pack_give_kept(size_class, &p, 1, function);
     } else {
         ap__thread_cache_overflow(cache, size_class, p, function);
     }
 }
 
+/* The class in whose lists the packed block may be kept; 0: none. */
+static unsigned class_to_keep_in(struct ap__span *span, const void *p)
+{
+    size_t bytes = ap__pack_usable_size(span, p);
+    unsigned size_class = bytes - 1 < AP__PACK_SIZE_MAX ? ap__class_for(bytes) : 0;
+    return ap__size_class[size_class].size == bytes && ap__pack_is_recycled(size_class) ? size_class
+                                                                                        : 0;
+}
+
+static void keep_packed(unsigned size_class, void *p, const char *function)
+{
+    struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
+    ap__slot *top = ap__free_list_top(list);
+    if (AP_UNLIKELY(top == list->full) || AP_MISUSED(ap__slot_load_own(top) == p)) {
+        free_small(size_class, p, function);
+        return;
+    }
+    ap__slot_store(top + 1, p);
+    ap__free_list_set_top(list, top + 1);
+}
+
 static void free_packed(struct ap__span *span, void *p, const char *function)
 {
-    if (ap__pack_give(span, p, function)) {
+    unsigned size_class = ap__pack_recycles_any() ? class_to_keep_in(span, p) : 0;
+    if (size_class != 0) {
+        keep_packed(size_class, p, function);
+    } else if (ap__pack_give(span, p, function)) {
         ap__decay_poll();
     }
 }

@@ -12,6 +12,7 @@
 #include "central/central_free_list.h"
 #include "os/lock.h"
 #include "os/yield.h"
+#include "pack/pack.h"
 
 void ap__thread_cache_claim_slowly(struct ap__thread_cache *cache)
 {
@@ -70,7 +71,7 @@ static bool take_idle(struct ap__thread_cache *cache, unsigned age_least)
     unsigned size_class = 1;
     unsigned got;
     while ((got = take_batch(cache, age_least, &size_class, blocks, &more)) != 0) {
-        ap__central_give(size_class, blocks, got, "free");
+        ap__pack_give_kept(size_class, blocks, got, "free");
     }
     return more;
 }

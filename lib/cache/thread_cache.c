@@ -37,6 +37,7 @@
 #include "os/check.h"
 #include "os/os.h"
 #include "os/yield.h"
+#include "pack/pack.h"
 
 enum {
     STREAK_DIVISOR = 8, /* 4: as many instructions; no such bound: 1.6 % more memory */
@@ -90,7 +91,7 @@ static void unfold(struct ap__thread_cache *cache, unsigned size_class)
 /* Blocks that may come and go between two changes of a fold. */
 static size_t above_of(const struct ap__size_class *class)
 {
-    return ap__max(ABOVE_BYTES / class->size, ABOVE_BLOCKS);
+    return ap__max(ap__slot_of_offset(class, ABOVE_BYTES), ABOVE_BLOCKS);
 }
 
 /* A list whose capacity is not used up is `full` when `above` more blocks have come: then the fold should be higher. */
@@ -122,7 +123,7 @@ static void hide(struct ap__free_list_info *info, size_t hidden, size_t unused)
 /* Blocks that a fold leaves in sight; none that is more than may be. */
 static size_t in_sight_of(const struct ap__size_class *class)
 {
-    return class->size > IN_SIGHT_BYTES ? 0 : IN_SIGHT_BYTES / class->size + 1;
+    return class->size > IN_SIGHT_BYTES ? 0 : ap__slot_of_offset(class, IN_SIGHT_BYTES) + 1;
 }
 
 /* Hides all blocks of an unfolded list but the newest few KiB, and `unused` at least. A list that hides all it has is
@@ -169,6 +170,7 @@ static void fold_lower(struct ap__thread_cache *cache, unsigned size_class)
 static bool is_for_others(const struct ap__thread_cache *cache, unsigned size_class)
 {
     return ap__size_class[size_class].size <= TRANSFER_SIZE_MAX && ap__central_is_shared() &&
+           !ap__pack_is_recycled(size_class) &&
            (cache->infos[size_class].refill == 0 || !ap__central_is_spread(size_class));
 }
 
@@ -186,7 +188,7 @@ static void give_back(struct ap__thread_cache *cache, unsigned size_class, void 
     }
     AP__YIELD_POINT();
     if (kept < count) {
-        ap__central_give(size_class, blocks + kept, count - kept, function);
+        ap__pack_give_kept(size_class, blocks + kept, count - kept, function);
     }
     ap__thread_cache_count_flush(cache, count);
 }
@@ -454,7 +456,7 @@ static void overflow(struct ap__thread_cache *cache, unsigned size_class, void *
     if (!has_room(cache, size_class) &&
         !ap__list_grow(cache, size_class, most_useful(info, size_class))) {
         if (info->capacity == 0) {
-            ap__central_give(size_class, &p, 1, function);
+            ap__pack_give_kept(size_class, &p, 1, function);
             return;
         }
         unfold(cache, size_class);

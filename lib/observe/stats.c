@@ -42,7 +42,9 @@ static void collect_class(struct ap__stats *stats, unsigned size_class)
     size_t idle = figures->cached + figures->transfer;
     /* While threads run, a block may be seen in two places or in none. */
     figures->live = central.claimed > idle ? central.claimed - idle : 0;
-    stats->live_bytes += figures->live * ap__size_class[size_class].size;
+    /* Of those in caches some may be packed, and more than are claimed here: modulo 2^64, until the packed ones are added. */
+    size_t live = ap__pack_is_recycled(size_class) ? central.claimed - idle : figures->live;
+    stats->live_bytes += live * ap__size_class[size_class].size;
     stats->cached_blocks += idle;
     stats->cached_bytes += idle * ap__size_class[size_class].size;
 }

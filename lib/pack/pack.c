@@ -45,14 +45,26 @@ void ap__pack_init(enum ap__when when, bool populate)
     set_bounds(bounds[when]);
 }
 
-/* The class of these blocks, and the fine one below it, have more spans of their own from now on. In a heap with many
- * packed blocks that would change little, and cost as much. */
-static void raise_bound(size_t size_bytes)
+_Atomic(bool) ap__pack_recycles[AP_CLASS_COUNT];
+
+static void set_recycled(unsigned size_class)
+{
+    atomic_store_explicit(&ap__pack_recycles[size_class], true, memory_order_relaxed);
+    atomic_store_explicit(&ap__pack_recycles[0], true, memory_order_relaxed);
+}
+
+/* These blocks replace each other: those of the class, and of the fine one below it, belong into thread caches. In a small
+ * heap the class has more spans of its own from now on, and what is packed of it goes by and by. In a large one that would
+ * leave holes as large as the new spans, and where sizes are mixed no packed span would ever drain: so packed blocks
+ * go through the caches themselves. */
+static void note_replacing(size_t size_bytes)
 {
     unsigned size_class = ap__class_of_size(size_bytes);
     size_class += ap__class_is_fine(size_class);
-    if (raises_bounds && ap__central_bound(size_class) < AP__PACK_RAISED_BYTES &&
-        ap__pack_block_bytes() <= AP__PACK_RAISE_BYTES_MAX) {
+    if (ap__pack_block_bytes() > AP__PACK_RAISE_BYTES_MAX || !raises_bounds) {
+        set_recycled(size_class);
+        set_recycled(size_class - 1);
+    } else if (ap__central_bound(size_class) < AP__PACK_RAISED_BYTES) {
         ap__central_set_bound(size_class, AP__PACK_RAISED_BYTES);
         ap__central_set_bound(size_class - 1, AP__PACK_RAISED_BYTES);
     }
@@ -180,7 +192,7 @@ void *ap__pack_take(size_t size_bytes, unsigned thread)
         pool->blocks++;
         ap__counter_add(&pool->block_bytes, bytes_of(units));
         if (ap__pack_traffic_taken(&pool->traffic, bytes_of(units), was_waited_for_locked(pool))) {
-            raise_bound(bytes_of(units));
+            note_replacing(bytes_of(units));
         }
         p = (void *)(span->start + bytes_of(unit));
     }
@@ -311,6 +323,26 @@ bool ap__pack_give(struct ap__span *span, void *p, const char *function)
     }
     ap__bell_ring(&ap__heap_bell);
     return is_time;
+}
+
+void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count,
+                        const char *function)
+{
+    bool may_be_packed = ap__pack_is_recycled(size_class);
+    for (unsigned done = 0; done < count;) {
+        unsigned end = may_be_packed ? done : count;
+        while (end < count && ap__pack_span_of(blocks[end]) == NULL) {
+            end++;
+        }
+        if (end > done) {
+            ap__central_give(size_class, blocks + done, end - done, function);
+        }
+        if (end < count) {
+            (void)ap__pack_give(ap__pack_span_of(blocks[end]), blocks[end], function);
+            end++;
+        }
+        done = end;
+    }
 }
 
 /* ------------------------------------------------------------ length */

@@ -6,9 +6,10 @@
  * in the mean; and what the class has free nobody else can use. Here a block is as long as it was asked to be, in units
  * of 128 bytes, and what is free serves any size. But each call takes one lock and searches a bitmap; blocks that come
  * and go belong into thread caches. So a class has its own spans first (AP__PACK_BOUND_BYTES of them), which its caches
- * serve; only what goes beyond, where a heap grows, is packed; and if it turns out that such blocks come and go, too, the
- * class gets AP__PACK_RAISED_BYTES, for good (pack_traffic.h), unless the heap has so many packed blocks already that the
- * caches would hardly ever see them.
+ * serve; only what goes beyond, where a heap grows, is packed. If it turns out that such blocks replace each other, too
+ * (pack_traffic.h), the class gets AP__PACK_RAISED_BYTES, for good; or, in a heap that has many packed blocks already, its
+ * packed blocks become as long as the class and are kept in thread caches with the others, whose lists so hold blocks of
+ * both kinds. There a hit costs what it always does, and a free some sixty instructions, no lock.
  *
  * Does: takes and gives one block; resizes it in place; finds wrong pointers and double frees at once. Does not: cache;
  * align to more than a unit; use memory outside of the region.
@@ -43,6 +44,26 @@ static inline bool ap__pack_may(size_t alignment, size_t size_bytes)
     return size_bytes - AP__PACK_SIZE_MIN <= AP__PACK_SIZE_MAX - AP__PACK_SIZE_MIN &&
            alignment <= AP_UNIT_BYTES;
 }
+
+/* See ap__pack_is_recycled(). */
+extern AP_HIDDEN _Atomic(bool) ap__pack_recycles[AP_CLASS_COUNT];
+
+/* Whether packed blocks as long as the class are kept in thread caches, with those of its spans. */
+static inline bool ap__pack_is_recycled(unsigned size_class)
+{
+    /* relaxed: whoever has such a block has seen it, or has it from one who has. */
+    return atomic_load_explicit(&ap__pack_recycles[size_class], memory_order_relaxed);
+}
+
+/* Whether there is any such class. */
+static inline bool ap__pack_recycles_any(void)
+{
+    return atomic_load_explicit(&ap__pack_recycles[0], memory_order_relaxed);
+}
+
+/* Takes blocks of a class back, of its spans and packed ones. What is neither is misuse of `function`. */
+void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count,
+                        const char *function);
 
 /* A block of a size that may be packed, for the thread of a number (pack_pools.h). NULL: no memory. */
 void *ap__pack_take(size_t size_bytes, unsigned thread);

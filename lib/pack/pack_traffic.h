@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pack_traffic.h: whether packed blocks of a size stay, or come and go.
+ * pack_traffic.h: whether packed blocks of a size stay, or replace each other.
  *
- * For each size class that is not fine, a cache of a few blocks is imitated: how many of the last 64 blocks taken or so
- * would it have had, because as many had come back just before? Three quarters, and their users are better off with
- * thread caches: these spare them lock and search, and it is not growth that the memory is about. To have waited for the lock counts as
- * found in the cache, since caches spare the wait, too.
+ * For each size class that is not fine: of the last 64 blocks taken or so, how many were taken when the last thing that
+ * had happened in the class was that one came back? All, where blocks of one size replace each other; a half, where all
+ * sizes do so at random; few, where many are freed and then many allocated, as by sessions of some length. Three eighths,
+ * and their users are better off with thread caches: these spare them lock and search, and it is not growth that the
+ * memory is about. To have waited for the lock counts as well, since caches spare the wait, too.
  * Does not: lock. The caller holds the lock of the pool that the figures are of.
  */
 #ifndef AP_PACK_PACK_TRAFFIC_H
@@ -19,13 +20,13 @@ enum {
 
 /* All zero: nothing has been seen. */
 struct ap__pack_traffic {
-    uint8_t stock[AP_PACK_KINDS]; /* blocks that the cache would hold */
-    /* Of 65,536 blocks, those that it would have had, in a mean that forgets a 64th. */
-    uint16_t found[AP_PACK_KINDS];
+    /* Of 65,536 blocks, those that took the place of one, in a mean that forgets a 64th. */
+    uint16_t replacing[AP_PACK_KINDS];
+    bool given_last[AP_PACK_KINDS];
 };
 
-/* A block of so many bytes was taken; `waited`: somebody had to wait for the lock. `true`: such blocks come and go;
- * said each time that it is found anew. */
+/* A block of so many bytes was taken; `waited`: somebody had to wait for the lock. `true`: such blocks replace each
+ * other; said each time that it is found anew. */
 bool ap__pack_traffic_taken(struct ap__pack_traffic *traffic, size_t size_bytes, bool waited);
 
 /* A block has come back. */
