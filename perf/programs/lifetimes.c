@@ -5,12 +5,15 @@
  * Neely and Boles, "Dynamic storage allocation: a survey and critical review" (IWMM 1995). With many
  * more threads than processors it measures oversubscription: threads lose the processor in the middle
  * of whatever they do.
+ * With sizes from a kilobyte on it is a cache of buffers, pages or values.
  * Options: order (lifo, fifo, random), threads, blocks (alive in each thread), operations (of each
- * thread), hold.
+ * thread), least_bytes, doublings (of sizes, from there on), hold.
  */
 #include "bench.h"
 
-enum { LEAST_BYTES = 16, DOUBLINGS = 11 }; /* below 32 KiB */
+/* Below 32 KiB, unless the options say otherwise. */
+static size_t least_bytes;
+static unsigned doublings;
 
 struct work {
     const char *order;
@@ -21,7 +24,7 @@ struct work {
 
 static char *allocate(struct bench_random *random)
 {
-    return bench_allocate_touched(bench_random_size(random, LEAST_BYTES, DOUBLINGS));
+    return bench_allocate_touched(bench_random_size(random, least_bytes, doublings));
 }
 
 /* Rises to a random depth, falls to a random depth. */
@@ -76,6 +79,10 @@ int main(int argc, char **argv)
     size_t threads = (size_t)bench_number("threads", 2);
     size_t blocks = (size_t)bench_number("blocks", 50000);
     long operations = bench_number("operations", 5000000);
+    least_bytes = (size_t)bench_number("least_bytes", 16);
+    doublings = (unsigned)bench_number("doublings", 11);
+    if (doublings == 0 || doublings > 32)
+        bench_die("doublings: 1 to 32", "");
     struct work *work = (struct work *)calloc(threads, sizeof *work);
     for (size_t i = 0; i < threads; i++)
         work[i] = (struct work){order, blocks, operations, i + 1};
