@@ -1,206 +1,164 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * meta.c: bump allocation of the allocator's own records, with a free list per power of two.
+ * meta.c: pieces for the allocator's own records.
  *
- *   mapping:  | guard page | pieces ... | untouched rest ... | guard page |
- *
- * They are cut off one reservation, in order, and made usable; when there is none (any more), each is
- * a mapping of its own. They grow from 64 KiB to 1 MiB, so that a small process keeps a small footprint
- * and a large one makes few system calls. The rest of a mapping that is too small for a request is left: at most one
- * request's size per mapping. Free pieces are linked through their first word; nothing but this file
- * sees a free piece.
+ * A piece is had from the free list of its size. Where that has none, larger pieces are runs of whole pages (pages.c), and
+ * smaller ones come from a fresh page, the rest of which becomes free pieces. While there is little metadata, of the sizes
+ * in between, once each, which the next ones are cut from: so a small process needs few pages. Later, of the same size: half
+ * of the bytes are pieces of 2 KiB, of which both of a page are sooner free than one and a dozen of small ones. Pages that
+ * are wholly free can go back to the kernel (purge.c).
  */
 #include "meta/meta.h"
 
 #include <string.h>
 
-#include "base/bits.h"
+#include "meta/mappings.h"
+#include "meta/pages.h"
+#include "meta/pieces.h"
 #include "os/check.h"
 #include "os/lock.h"
 #include "os/os.h"
 
-enum {
-    PIECE_SHIFT_MIN = 6, /* one cache line: pieces of different threads never share one */
-    PIECE_SHIFT_MAX = 20,
-    PIECE_SHIFTS = PIECE_SHIFT_MAX - PIECE_SHIFT_MIN + 1
-};
-_Static_assert(AP_META_SIZE_MAX == (size_t)1 << PIECE_SHIFT_MAX, "the header's bound is this one");
-_Static_assert(AP_CACHE_LINE == 1 << PIECE_SHIFT_MIN, "pieces are aligned to cache lines");
+_Static_assert(AP_META_SIZE_MAX == (size_t)1 << AP__PIECE_SHIFT_MAX,
+               "the header's bound is this one");
 
-#define MAPPING_BYTES_MIN ((size_t)64 << 10)
-#define MAPPING_BYTES_MAX ((size_t)1 << 20)
-
-/* Address space for records: more than the records of a full region need. Under a limit on address space, the same
- * part of the limit. */
-#define RESERVE_DIVISOR 64
-#define RESERVE_BYTES_MAX ((size_t)16 << 30)
-#define RESERVE_BYTES_MIN ((size_t)512 << 10)
-
-struct free_piece {
-    struct free_piece *next;
-};
+/* Up to so much, sizes share pages. */
+#define SHARING_BYTES_MAX ((size_t)64 << 10)
 
 static struct ap__lock lock = AP_LOCK_INIT(AP__RANK_META);
-/* All below: under `lock`. */
-static struct free_piece *free_pieces[PIECE_SHIFTS];
-static char *rest;        /* untouched part of the newest mapping */
-static size_t rest_bytes; /* of it */
-static size_t next_mapping_bytes = MAPPING_BYTES_MIN;
-static size_t mapped_bytes;
-static char *reserved;        /* what is left of the reservation */
-static size_t reserved_bytes; /* of it */
-static bool reservation_tried;
-static size_t reservation_most = RESERVE_BYTES_MAX;
+struct ap__free_pieces ap__free_pieces; /* under `lock` */
 
 struct ap__lock *ap__meta_lock(void)
 {
     return &lock;
 }
 
-static unsigned piece_shift(size_t size_bytes)
-{
-    AP_ASSERT(size_bytes > 0 && size_bytes <= AP_META_SIZE_MAX);
-    size_t rounded = ap__power_of_two_ceiling(size_bytes);
-    return ap__highest_bit(ap__max(rounded, (size_t)1 << PIECE_SHIFT_MIN));
-}
-
 size_t ap__meta_size(size_t size_bytes)
 {
-    return (size_t)1 << piece_shift(size_bytes);
+    AP_ASSERT(size_bytes > 0 && size_bytes <= AP_META_SIZE_MAX);
+    return ap__max(ap__power_of_two_ceiling(size_bytes), (size_t)1 << AP__PIECE_SHIFT_MIN);
 }
 
 void ap__meta_set_heap(size_t heap_bytes)
 {
-    size_t most = ap__min(heap_bytes / RESERVE_DIVISOR, RESERVE_BYTES_MAX);
     ap__lock_take(&lock);
-    reservation_most = ap__max(most, RESERVE_BYTES_MIN);
+    ap__mappings_set_heap(heap_bytes);
     ap__lock_release(&lock);
 }
 
-static void reserve_locked(void)
+/* --- pieces that no free list has --- */
+
+/* Halves a piece until its lower end is of the smaller size. The upper ones become free. */
+static void halve_locked(char *piece, unsigned size, unsigned smaller)
 {
-    reservation_tried = true;
-    size_t most = ap__min(ap__os_address_space_limit() / RESERVE_DIVISOR, reservation_most);
-    for (size_t bytes = ap__align_down(most, ap__os_page_size());
-         bytes >= RESERVE_BYTES_MIN && reserved == NULL; bytes /= 2) {
-        reserved = ap__os_reserve(bytes);
-        reserved_bytes = reserved != NULL ? bytes : 0;
+    while (size-- > smaller) {
+        ap__piece_push(piece + ap__piece_bytes(size), size);
     }
 }
 
-/* Inaccessible address space: of the reservation, or else a mapping of its own. */
-static char *take_addresses_locked(size_t bytes)
+/* Of the smallest free piece that is larger, but not larger than `largest`: zero. NULL: there is none. */
+static void *cut_locked(unsigned size, unsigned largest)
 {
-    if (!reservation_tried) {
-        reserve_locked();
+    for (unsigned larger = size + 1; larger <= largest; larger++) {
+        void *piece = ap__piece_pop(larger);
+        if (piece != NULL) {
+            halve_locked(piece, larger, size);
+            return memset(piece, 0, ap__piece_bytes(size));
+        }
     }
-    if (bytes > reserved_bytes) {
-        return ap__os_reserve(bytes);
-    }
-    char *taken = reserved;
-    reserved += bytes;
-    reserved_bytes -= bytes;
-    return taken;
+    return NULL;
 }
 
-/* Takes back what was taken last. */
-static void return_addresses_locked(char *taken, size_t bytes)
+static void divide_page_locked(char *page, unsigned size)
 {
-    if (taken + bytes == reserved) {
-        reserved = taken;
-        reserved_bytes += bytes;
-    } else {
-        (void)ap__os_unmap(taken, bytes);
+    for (size_t at = ap__os_page_size() - ap__piece_bytes(size); at != 0;
+         at -= ap__piece_bytes(size)) {
+        ap__piece_push(page + at, size);
     }
 }
 
-/* Usable zero pages between two inaccessible ones. */
-static char *map_locked(size_t bytes)
+/* A piece that is smaller than a page. */
+static void *part_of_page_locked(unsigned size)
 {
-    size_t guard = ap__os_page_size();
-    char *mapping = take_addresses_locked(bytes + 2 * guard);
-    if (mapping == NULL) {
-        return NULL;
+    unsigned page_size = ap__piece_size(ap__os_page_size());
+    bool sharing = ap__mappings_bytes() <= SHARING_BYTES_MAX;
+    void *part = sharing ? cut_locked(size, page_size) : NULL;
+    if (part != NULL) {
+        return part;
     }
-    if (!ap__os_commit(mapping + guard, bytes)) {
-        return_addresses_locked(mapping, bytes + 2 * guard);
-        return NULL;
+    char *page = ap__pages_take(ap__os_page_size());
+    if (page != NULL && sharing) {
+        halve_locked(page, page_size, size);
+    } else if (page != NULL) {
+        divide_page_locked(page, size);
     }
-    mapped_bytes += bytes;
-    return mapping + guard;
+    return page;
 }
 
-/* A new mapping with room for `bytes`; what is left of the old one is given up. */
-static bool map_more_locked(size_t bytes)
+/* Zero. Where there is no more memory, of a piece of any larger size. */
+static AP_NOINLINE void *fresh_locked(unsigned size)
 {
-    size_t usable = ap__max(next_mapping_bytes, bytes);
-    char *mapping = map_locked(usable);
-    if (mapping == NULL) {
-        return false;
-    }
-    rest = mapping;
-    rest_bytes = usable;
-    next_mapping_bytes = ap__min(next_mapping_bytes * 2, MAPPING_BYTES_MAX);
-    return true;
+    size_t bytes = ap__piece_bytes(size);
+    void *fresh = bytes < ap__os_page_size() ? part_of_page_locked(size) : ap__pages_take(bytes);
+    return fresh != NULL ? fresh : cut_locked(size, AP__PIECE_SIZES - 1);
 }
 
-static void *bump_locked(size_t bytes)
-{
-    if (rest_bytes < bytes && !map_more_locked(bytes)) {
-        return NULL;
-    }
-    void *piece = rest;
-    rest += bytes;
-    rest_bytes -= bytes;
-    return piece;
-}
+/* --- take and give --- */
 
 void *ap__meta_take(size_t size_bytes)
 {
-    unsigned shift = piece_shift(size_bytes);
+    size_t bytes = ap__meta_size(size_bytes);
+    unsigned size = ap__piece_size(bytes);
     ap__lock_take(&lock);
-    struct free_piece *piece = free_pieces[shift - PIECE_SHIFT_MIN];
+    struct ap__piece *piece = ap__piece_pop(size);
     if (piece != NULL) {
-        free_pieces[shift - PIECE_SHIFT_MIN] = piece->next;
         ap__lock_release(&lock);
-        memset(piece, 0, (size_t)1 << shift);
-        return piece;
+        return memset(piece, 0, bytes);
     }
-    void *fresh = bump_locked((size_t)1 << shift); /* zero: never used before */
+    void *fresh = fresh_locked(size);
     ap__lock_release(&lock);
     return fresh;
 }
 
 void ap__meta_give(void *piece, size_t size_bytes)
 {
-    unsigned index = piece_shift(size_bytes) - PIECE_SHIFT_MIN;
-    struct free_piece *freed = piece;
+    unsigned size = ap__piece_size(ap__meta_size(size_bytes));
     ap__lock_take(&lock);
-    freed->next = free_pieces[index];
-    free_pieces[index] = freed;
+    ap__piece_push(piece, size);
     ap__lock_release(&lock);
 }
 
 void *ap__meta_map(size_t size_bytes)
 {
     ap__lock_take(&lock);
-    void *pages = map_locked(ap__align_up(size_bytes, ap__os_page_size()));
+    void *pages = ap__mappings_add(ap__align_up(size_bytes, ap__os_page_size()));
     ap__lock_release(&lock);
     return pages;
 }
 
-size_t ap__meta_mapped_bytes(void)
+/* --- figures --- */
+
+void ap__meta_stats(struct ap__meta_stats *stats)
 {
     ap__lock_take(&lock);
-    size_t bytes = mapped_bytes;
+    stats->mapped_bytes = ap__mappings_bytes();
+    stats->reserved_bytes = ap__mappings_reserved_bytes();
+    stats->free_bytes = ap__free_pieces.bytes;
+    stats->empty_bytes = ap__pages_empty_bytes();
+    stats->untouched_bytes = ap__pages_untouched_bytes();
     ap__lock_release(&lock);
-    return bytes;
+}
+
+size_t ap__meta_mapped_bytes(void)
+{
+    struct ap__meta_stats stats;
+    ap__meta_stats(&stats);
+    return stats.mapped_bytes;
 }
 
 size_t ap__meta_reserved_bytes(void)
 {
-    ap__lock_take(&lock);
-    size_t bytes = reserved_bytes;
-    ap__lock_release(&lock);
-    return bytes;
+    struct ap__meta_stats stats;
+    ap__meta_stats(&stats);
+    return stats.reserved_bytes;
 }

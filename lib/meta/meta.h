@@ -9,7 +9,7 @@
  * Does not: unmap anything, ever. So a record's address stays readable for the life of the process,
  * which lock-free readers rely on.
  * Callers: any layer above, holding any lock (the lock here is a leaf).
- * Invariant: mapped bytes = in use + free lists + untouched rest of the newest mapping.
+ * Invariant: mapped bytes = in use + free lists + empty pages + untouched rest of the newest mapping.
  */
 #ifndef AP_META_META_H
 #define AP_META_META_H
@@ -35,12 +35,19 @@ size_t ap__meta_size(size_t size_bytes);
 /* Zero pages for an array of records larger than a piece can be. NULL: no memory. */
 void *ap__meta_map(size_t size_bytes);
 
-/* Bytes mapped for records; for statistics. */
-size_t ap__meta_mapped_bytes(void);
-
 #define AP_META_SIZE_MAX ((size_t)1 << 20)
 
-/* Address space that is reserved for records and not in use. */
+struct ap__meta_stats {
+    size_t mapped_bytes;    /* for records */
+    size_t free_bytes;      /* of these, in free pieces */
+    size_t empty_bytes;     /* in pages that hold nothing; as a rule they have no memory */
+    size_t untouched_bytes; /* in the newest mapping's pages that were never used */
+    size_t reserved_bytes;  /* address space that is reserved for records and not in use */
+};
+void ap__meta_stats(struct ap__meta_stats *stats);
+
+/* Two of them. */
+size_t ap__meta_mapped_bytes(void);
 size_t ap__meta_reserved_bytes(void);
 
 struct ap__lock;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "os/os.h"
 #include "support/os_faults.h"
 
 enum { LINE = AP_CACHE_LINE, PIECES = 512, THREADS = 4 };
@@ -57,6 +58,61 @@ Test(meta, pieces_are_zero_aligned_and_disjoint)
             cr_assert_eq(pieces[i][b], i % 255 + 1);
         }
     }
+}
+
+/* So that a page is free when all its pieces are. */
+Test(meta, no_piece_begins_in_one_page_and_ends_in_another)
+{
+    size_t page = ap__os_page_size();
+    for (size_t i = 0; i < 20000; i++) {
+        size_t size = (size_t)LINE << i * 7 % 11;
+        uintptr_t piece = (uintptr_t)ap__meta_take(size);
+        cr_assert_neq(piece, 0);
+        cr_assert_eq(piece % (size < page ? size : page), 0);
+    }
+}
+
+/* A small process has a little of many sizes. */
+Test(meta, at_first_all_sizes_share_pages)
+{
+    for (int round = 0; round < 2; round++) {
+        for (size_t size = LINE; size < ap__os_page_size() / 2; size *= 2) {
+            cr_assert_not_null(ap__meta_take(size));
+        }
+    }
+    struct ap__meta_stats stats;
+    ap__meta_stats(&stats);
+    cr_assert_eq(stats.mapped_bytes - stats.untouched_bytes, ap__os_page_size());
+}
+
+Test(meta, later_each_size_has_its_own)
+{
+    size_t page = ap__os_page_size();
+    cr_assert_not_null(ap__meta_take(AP_META_SIZE_MAX));
+    for (size_t size = LINE; size < page; size *= 2) {
+        uintptr_t first = (uintptr_t)ap__meta_take(size);
+        cr_assert_eq(first % page, 0);
+        for (size_t at = size; at < page; at += size) {
+            cr_assert_eq((uintptr_t)ap__meta_take(size) / page, first / page);
+        }
+        cr_assert_neq((uintptr_t)ap__meta_take(size) / page, first / page);
+    }
+}
+
+/* What is left of a mapping that is too small for a piece serves others. */
+Test(meta, the_rest_of_a_mapping_is_not_lost)
+{
+    cr_assert_not_null(ap__meta_take(64));
+    cr_assert_not_null(ap__meta_take(AP_META_SIZE_MAX));
+    struct ap__meta_stats before, after;
+    ap__meta_stats(&before);
+    cr_assert_gt(before.empty_bytes, 0);
+    for (size_t bytes = 0; bytes < before.empty_bytes; bytes += ap__os_page_size()) {
+        cr_assert_not_null(ap__meta_take(ap__os_page_size()));
+    }
+    ap__meta_stats(&after);
+    cr_assert_eq(after.empty_bytes, 0);
+    cr_assert_eq(after.mapped_bytes, before.mapped_bytes);
 }
 
 Test(meta, a_piece_given_back_is_handed_out_again_as_zero)
@@ -256,6 +312,21 @@ Test(meta, refused_protections_use_up_no_addresses)
     unsigned char *piece = ap__meta_take(AP_META_SIZE_MAX);
     cr_assert_not_null(piece);
     cr_assert(is_zero(piece, AP_META_SIZE_MAX));
+}
+
+Test(meta, where_there_is_no_more_memory_a_larger_piece_is_cut)
+{
+    void *large = ap__meta_take(AP_META_SIZE_MAX);
+    cr_assert_not_null(large);
+    memset(large, 0xFF, AP_META_SIZE_MAX);
+    ap__meta_give(large, AP_META_SIZE_MAX);
+    os_faults_fail_always(OS_FAULTS_MPROTECT);
+    os_faults_fail_always(OS_FAULTS_MMAP);
+    size_t bytes = 0;
+    for (unsigned char *piece; (piece = ap__meta_take(1000)) != NULL; bytes += 1024) {
+        cr_assert(is_zero(piece, 1024));
+    }
+    cr_assert_geq(bytes, AP_META_SIZE_MAX);
 }
 
 Test(meta, small_pieces_are_still_there_when_the_kernel_has_no_more)
