@@ -3,7 +3,8 @@
  * meta.h: memory for the allocator's own records.
  *
  * Does: hands out zeroed, cache-line aligned pieces whose sizes are powers of two, from address space of
- * their own with inaccessible pages on both sides; takes pieces back into free lists by size.
+ * their own with inaccessible pages on both sides; takes pieces back into free lists by size; gives the memory of pages
+ * that are wholly free back to the kernel.
  * The address space is reserved once: under a limit on it that is set later the kernel refuses every new
  * mapping, and the heap must go on working within the limit.
  * Does not: unmap anything, ever. So a record's address stays readable for the life of the process,
@@ -36,6 +37,16 @@ size_t ap__meta_size(size_t size_bytes);
 void *ap__meta_map(size_t size_bytes);
 
 #define AP_META_SIZE_MAX ((size_t)1 << 20)
+
+/*
+ * Whole pages that are free go back to the kernel, and are handed out again as zero. Each returns the bytes that it gave
+ * back. The first: all there are, now. The others pass over all that is free only if enough of it is new since the last
+ * time, a 64th of all metadata: a page at least; or 64 KiB that have been free since the call of purge_unused() before.
+ * That one sets `*more` if there may be something for the next.
+ */
+size_t ap__meta_purge(void);
+size_t ap__meta_purge_at_once(void);
+size_t ap__meta_purge_unused(bool *more);
 
 struct ap__meta_stats {
     size_t mapped_bytes;    /* for records */

@@ -26,7 +26,7 @@ struct ap__piece {
 struct ap__free_pieces {
     struct ap__piece *lists[AP__PIECE_SIZES]; /* by size: the shift less AP__PIECE_SHIFT_MIN */
     size_t bytes;                             /* in all of them */
-    size_t bytes_least;                       /* the same, the least since the last look */
+    size_t bytes_least;                       /* the same, the least since the last look or sweep */
     size_t bytes_left; /* of these, what the last sweep had to leave, at most */
 };
 extern struct ap__free_pieces ap__free_pieces;
