@@ -15,6 +15,7 @@
 #include "hardened/hardened.h"
 #include "heap/page_heap.h"
 #include "life/init.h"
+#include "meta/meta.h"
 #include "observe/stats_print.h"
 #include "os/os.h"
 #include "pack/pack.h"
@@ -38,7 +39,8 @@ size_t ap__trim(void)
         purged += ap__central_purge(c, 0, 0, &pending);
     }
     purged += ap__pack_purge(0, 0, &pending);
-    return purged + ap__page_heap_purge_all();
+    purged += ap__page_heap_purge_all();
+    return purged + ap__meta_purge(); /* after those that free some */
 }
 
 int ap__mallopt(int parameter, int value)

@@ -5,7 +5,7 @@
  * Free spans follow a curve of bytes, one for short and one for long spans. Spans that are partly used are
  * looked at sixteen times in `decay_ms`: one from which no block was taken in four to sixteen looks
  * gives its free pages back. A span that is in use for new blocks is left alone: its pages would be
- * faulted again.
+ * faulted again. So does metadata, of which enough lay free from one look to the next.
  */
 #include "decay/decay.h"
 
@@ -169,6 +169,7 @@ static void look(uint64_t periods)
         (void)ap__central_purge(c, AGE_LEAST, LOOKS_PER_DECAY, &more);
     }
     (void)ap__pack_purge(AGE_LEAST, LOOKS_PER_DECAY, &more);
+    (void)ap__meta_purge_unused(&more); /* after those that free some */
     AP__YIELD_POINT();
     if (more) {
         ap__decay_expect_work();
@@ -212,7 +213,8 @@ static size_t give_back_at_once(void)
         (void)ap__central_purge(c, 0, 0, &more);
     }
     (void)ap__pack_purge(0, 0, &more);
-    return ap__page_heap_purge_all();
+    size_t bytes = ap__page_heap_purge_all();
+    return bytes + ap__meta_purge_at_once();
 }
 
 /* The earlier of two waits; -1 is none. */

@@ -17,6 +17,7 @@
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
 #include "heap/region.h"
+#include "meta/meta.h"
 #include "support/heap_check.h"
 #include "support/os_faults.h"
 
@@ -221,6 +222,107 @@ Test(decay, blocks_forgotten_in_a_transfer_cache_go_home)
     struct ap__central_stats stats;
     ap__central_stats(CLASS_64, &stats);
     cr_assert_eq(stats.claimed, 0);
+}
+
+/* --- metadata --- */
+
+enum { RECORDS = 200, RECORD_BYTES = 4096 };
+static void *records[RECORDS];
+
+static void take_records(void)
+{
+    for (unsigned i = 0; i < RECORDS; i++) {
+        records[i] = ap__meta_take(RECORD_BYTES);
+        cr_assert_not_null(records[i]);
+        memset(records[i], 1, RECORD_BYTES);
+    }
+}
+
+static void give_records(void)
+{
+    for (unsigned i = 0; i < RECORDS; i++) {
+        ap__meta_give(records[i], RECORD_BYTES);
+    }
+    ap__decay_expect_work();
+}
+
+static size_t unused_records(void)
+{
+    struct ap__meta_stats stats;
+    ap__meta_stats(&stats);
+    return stats.free_bytes / RECORD_BYTES;
+}
+
+Test(decay, metadata_that_nobody_uses_goes)
+{
+    init(DECAY_MS);
+    take_records();
+    pass(DECAY_MS);
+    give_records();
+    os_faults_reset();
+    pass(DECAY_MS / 32);
+    cr_assert_geq(unused_records(), RECORDS, "not at once");
+    cr_assert_eq(pass(DECAY_MS / 2), -1, "nothing is left to do");
+    cr_assert_lt(unused_records(), RECORDS / 16);
+    unsigned long calls = os_faults_count(OS_FAULTS_MADVISE);
+    cr_assert_neq(calls, 0);
+    ap__decay_expect_work();
+    cr_assert_eq(pass(10 * DECAY_MS), -1);
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), calls, "once");
+}
+
+Test(decay, metadata_that_is_used_in_time_stays)
+{
+    init(DECAY_MS);
+    take_records();
+    pass(DECAY_MS);
+    os_faults_reset();
+    for (int i = 0; i < 100; i++) {
+        give_records();
+        pass(DECAY_MS / 40);
+        take_records();
+        pass(DECAY_MS / 40);
+    }
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), 0, "it breathes");
+}
+
+Test(decay, a_kernel_that_takes_no_metadata_is_not_asked_for_ever)
+{
+    init(DECAY_MS);
+    take_records();
+    give_records();
+    os_faults_reset();
+    os_faults_fail_always(OS_FAULTS_MADVISE);
+    cr_assert_eq(pass(DECAY_MS), -1);
+    unsigned long calls = os_faults_count(OS_FAULTS_MADVISE);
+    cr_assert_neq(calls, 0);
+    ap__decay_expect_work();
+    cr_assert_eq(pass(10 * DECAY_MS), -1);
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), calls);
+}
+
+Test(decay, above_the_soft_limit_metadata_goes_at_once)
+{
+    init(DECAY_MS);
+    take_records();
+    ap__heap_limits_set_soft(40 * AP_GRANULE);
+    struct ap__span *used = ap__page_heap_take(50, AP_GRANULE, 0);
+    cr_assert_not_null(used);
+    give_records();
+    pass(100);
+    cr_assert_lt(unused_records(), RECORDS / 16);
+    os_faults_reset();
+    pass(1000);
+    cr_assert_eq(os_faults_count(OS_FAULTS_MADVISE), 0, "not in vain");
+}
+
+Test(decay, of_0_gives_metadata_back_in_one_step)
+{
+    init(0);
+    take_records();
+    give_records();
+    cr_assert_eq(ap__decay_step(now_ms), -1);
+    cr_assert_lt(unused_records(), RECORDS / 16);
 }
 
 /* --- refusals, bounds, options --- */
