@@ -35,9 +35,10 @@ struct ap__stats {
     size_t cached_bytes;
     struct ap__quarantine_stats quarantine; /* neither live nor cached */
     struct ap__sampled_stats sampled;
-    size_t metadata_bytes; /* mapped for records, the region's maps not counted */
-    size_t threads;        /* with a cache */
-    uint64_t refills;      /* of thread caches since start */
+    size_t metadata_bytes;       /* mapped for records, the region's maps not counted */
+    size_t metadata_empty_bytes; /* of these, in pages that hold nothing: given back, as a rule */
+    size_t threads;              /* with a cache */
+    uint64_t refills;            /* of thread caches since start */
     uint64_t flushes;
     uint64_t blocks_in; /* by refills */
     uint64_t blocks_out;

@@ -86,6 +86,7 @@ void ap__stats_print_text(const struct ap__stats *stats, ap__stats_sink *sink, v
     put_text_line(&printer, "free spans", stats->heap.free_spans, "");
     put_text_line(&printer, "reserved addresses, unused", stats->heap.reserved_bytes, " bytes");
     put_text_line(&printer, "metadata", stats->metadata_bytes, " bytes");
+    put_text_line(&printer, "of these in empty pages", stats->metadata_empty_bytes, " bytes");
     put_text_line(&printer, "threads with a cache", stats->threads, "");
     put_text_line(&printer, "refills of thread caches", stats->refills, "");
     put_text_line(&printer, "flushes of thread caches", stats->flushes, "");
