@@ -56,7 +56,7 @@ static void begin_walk(void)
 
 static void all_layers(void)
 {
-    static void (*const parts[])(void) = {walk_page_heap, walk_central, walk_pack, walk_table, walk_caches};
+    static void (*const parts[])(void) = {walk_meta, walk_page_heap, walk_central, walk_pack, walk_table, walk_caches};
     for (size_t i = 0; i < sizeof parts / sizeof *parts && !walk.found; i++) {
         parts[i]();
     }

@@ -4,6 +4,7 @@
  *
  * Does: takes all locks in their order, waits for a purge under way, and compares what is kept in two places
  * or more:
+ *   meta          free pieces are aligned and in no page that is empty, empty pages are zero, the sums
  *   page heap     spans tile the region, both ends lead to the record, no two free ones side by side, the
  *                 class map, the tree's order, the dirty lists, that what is known to be zero is, every record in
  *                 exactly one place, the sums

@@ -47,6 +47,7 @@ void walk_check_locks(void);
 void walk_take_locks(void);
 void walk_release_locks(void);
 
+void walk_meta(void);
 void walk_page_heap(void);
 void walk_central(void);
 void walk_pack(void);

@@ -50,6 +50,7 @@ static void expect_all_found(const struct spoils *spoils)
 
 Test(consistency, each_damage_is_found_and_named)
 {
+    expect_all_found(&spoils_of_meta);
     expect_all_found(&spoils_of_page_heap);
     expect_all_found(&spoils_of_central);
     expect_all_found(&spoils_of_table);

@@ -41,6 +41,6 @@ struct spoils {
     size_t count;
 };
 extern const struct spoils spoils_of_page_heap, spoils_of_central, spoils_of_table,
-    spoils_of_caches, spoils_of_locks;
+    spoils_of_caches, spoils_of_locks, spoils_of_meta;
 
 #endif
