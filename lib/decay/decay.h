@@ -3,14 +3,14 @@
  * decay.h: memory that nobody uses goes back to the kernel, a while after it became unused.
  *
  * Does: looks at what is unused (free spans; free pages inside partly used spans; blocks that lie in
- * transfer caches) and gives back what has been so for long enough. Does not: have a thread or a clock;
+ * transfer caches; pages of metadata) and gives back what has been so for long enough. Does not: have a thread or a clock;
  * life/helper.c has the thread, and a program without one decays on its own slow paths by poll().
  * Callers: any thread, holding no lock.
  *
  * Bounds, with `decay_ms` = D: spans of 1 MiB and more are gone D/5 after they became free, the others
  * after D, along the curve of curve.h; pages inside spans D/4 to 17/16 D after the last block was taken from
  * the span; blocks in transfer caches D/16 to D/8 after the last use; hidden blocks of thread caches D/4 after
- * the fold was made.
+ * the fold was made; pages of metadata D/16 to D/8 after they became free, if many did.
  */
 #ifndef AP_DECAY_DECAY_H
 #define AP_DECAY_DECAY_H
