@@ -8,6 +8,9 @@ enum {
     FORGOTTEN_PART = 64,
     ALL = UINT16_MAX,
     MANY = ALL / 8 * 3,
+    MANY_BIG = ALL / 4 * 3,
+    BIG_SIZE =
+        16384, /* beyond, sessions have so few of a class that they look much like random sizes */
 };
 
 /* A fine class and the one above it are one kind. */
@@ -22,7 +25,7 @@ bool ap__pack_traffic_taken(struct ap__pack_traffic *traffic, size_t size_bytes,
     unsigned mean = traffic->replacing[kind];
     unsigned wanted = traffic->given_last[kind] || waited ? ALL : 0;
     mean = mean - mean / FORGOTTEN_PART + wanted / FORGOTTEN_PART;
-    bool replaces = mean > MANY;
+    bool replaces = mean > (size_bytes <= BIG_SIZE ? MANY : MANY_BIG);
     /* What was true of a large heap need not be of what is left of it. */
     traffic->replacing[kind] = (uint16_t)(replaces ? 0 : mean);
     traffic->given_last[kind] = false;

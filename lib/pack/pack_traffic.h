@@ -4,9 +4,9 @@
  *
  * For each size class that is not fine: of the last 64 blocks taken or so, how many were taken when the last thing that
  * had happened in the class was that one came back? All, where blocks of one size replace each other; a half, where all
- * sizes do so at random; few, where many are freed and then many allocated, as by sessions of some length. Three eighths,
- * and their users are better off with thread caches: these spare them lock and search, and it is not growth that the
- * memory is about. To have waited for the lock counts as well, since caches spare the wait, too.
+ * sizes do so at random; few, where many are freed and then many allocated, as by sessions of some length. Three eighths
+ * (beyond 16 KiB three quarters), and their users are better off with thread caches: these spare them lock and search, and it
+ * is not growth that the memory is about. To have waited for the lock counts as well, since caches spare the wait, too.
  * Does not: lock. The caller holds the lock of the pool that the figures are of.
  */
 #ifndef AP_PACK_PACK_TRAFFIC_H
