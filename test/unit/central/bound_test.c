@@ -220,15 +220,17 @@ Test(bound, blocks_of_another_class_do_not)
     cr_assert(ap__central_is_at_bound(CLASS));
 }
 
-Test(bound, shards_have_equal_parts)
+/* Were it the part of each shard, a shard of few spans would let the class have many. */
+Test(bound, what_all_shards_have_in_use_counts)
 {
     spread(blocks);
-    ap__central_set_bound(CLASS, 2 * SPANS * SPAN_BYTES);
+    run_on_shard(1);
+    ap__central_set_bound(CLASS, SPANS * SPAN_BYTES);
     expect_refused();
     cr_assert_eq(stats(CLASS).spans, SPANS);
-    run_on_shard(1);
-    ap__central_set_bound(CLASS, 2 * MORE * SPAN_BYTES);
+    ap__central_set_bound(CLASS, (SPANS + MORE) * SPAN_BYTES);
     cr_assert_eq(take(CLASS, blocks + BLOCKS, (MORE + 1) * SLOTS), MORE * SLOTS);
+    cr_assert_eq(shard_at(1)->lists.members, MORE);
     cr_assert(ap__central_is_at_bound(CLASS));
     give(blocks, 1);
     cr_assert(!ap__central_is_at_bound(CLASS));

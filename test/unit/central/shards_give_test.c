@@ -2,7 +2,7 @@
 /*
  * shards_give_test.c: blocks come back to a class that is divided.
  * Goal: each goes to the shard that its span names, whoever gives it, and drained spans go from there; misuse is told
- * apart in every shard. Method: direct calls on a fresh heap by one thread, which moves from processor to processor;
+ * apart in every shard. Method: direct calls on a fresh heap by one thread, which is all of them in turn;
  * fatal ones in a child.
  */
 #include "central/central_free_list.h"

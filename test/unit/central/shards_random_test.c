@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * shards_random_test.c: takes and gives in random order, on both processors of a class that is divided.
+ * shards_random_test.c: takes and gives in random order, by both threads of a class that is divided.
  * Goal: no block is lost, or counted in another shard than its span's; each is claimed from the own one. Method: one
- * thread, which moves from processor to processor, beside a list of what it holds; memory is refused now and then, and
+ * thread, which is both in turn, beside a list of what it holds; memory is refused now and then, and
  * everything is walked. The seed is printed.
  */
 #include "central/shards.h"
@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "os/os.h"
 #include "spread_class.h"
 #include "support/heap_check.h"
 
@@ -23,13 +22,13 @@ enum {
 
 static void *held[BLOCKS_MAX];
 static unsigned held_count;
+static unsigned here; /* the shard that is claimed from */
 
 static void take_at_random(unsigned count)
 {
     unsigned room = BLOCKS_MAX - held_count;
     unsigned wanted = count < room ? count : room;
     unsigned taken = ap__central_take(CLASS, held + held_count, wanted);
-    unsigned here = ap__os_current_cpu() % 2;
     for (unsigned i = held_count; i < held_count + taken; i++) {
         cr_assert_eq(named_by(held[i]), here, "claimed from the own shard");
         cr_assert(!ap__central_is_free(CLASS, held[i]));
@@ -63,7 +62,8 @@ static void random_step(unsigned step, unsigned *seed)
     unsigned draw = (unsigned)rand_r(seed) >> 4;
     bool grows = step / 200 % 2 == 0;
     if (draw % 4 == 0) {
-        run_on_shard(draw / 4 % 2);
+        here = draw / 4 % 2;
+        run_on_shard(here);
     }
     refuse_memory(step / 500 % 2 != 0);
     if (draw % 16 < (grows ? 12 : 4)) {

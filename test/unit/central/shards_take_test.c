@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * shards_take_test.c: which span of which shard a block comes from.
- * Goal: from the processor's own as long as there are any; then from a spare span of another's, which is taken over, or
+ * Goal: from the thread's own as long as there are any; then from a spare span of another's, which is taken over, or
  * from a new one; when memory is refused from the last one, too. Method: direct calls on a fresh heap by one thread,
- * which moves from processor to processor; once a second one, stopped at a lock.
+ * which is all of them in turn; once a second one, stopped at a lock.
  */
 #include "central/shards.h"
 
@@ -17,7 +17,7 @@
 #include "support/heap_check.h"
 #include "support/os_faults.h"
 
-/* Claims on a processor of `to`, which has no free slot, from the span after the first of `from`. */
+/* Claims as a thread of `to`, which has no free slot, from the span after the first of `from`. */
 static void expect_second_taken_over(unsigned to, unsigned from)
 {
     size_t spans = stats(CLASS).spans;
@@ -54,7 +54,7 @@ static void *expect_only_one_left(unsigned to, unsigned from)
     return block;
 }
 
-Test(shards_take, another_processor_takes_the_second_span_over_and_leaves_the_only_one)
+Test(shards_take, another_thread_takes_the_second_span_over_and_leaves_the_only_one)
 {
     static void *blocks[BLOCKS];
     spread(blocks);
@@ -75,7 +75,7 @@ Test(shards_take, another_processor_takes_the_second_span_over_and_leaves_the_on
     cr_assert_eq(named_by(block), named_by(blocks[7 * SLOTS]) ^ 1u);
 }
 
-Test(shards_take, a_processor_claims_from_spans_of_its_own_as_long_as_there_are)
+Test(shards_take, a_thread_claims_from_spans_of_its_own_as_long_as_there_are)
 {
     static void *blocks[BLOCKS + MORE * SLOTS];
     spread_to_both(blocks);
@@ -107,6 +107,7 @@ Test(shards_take, lines_are_claimed_from_the_own_shard_only)
 static void *claim_one(void *unused)
 {
     (void)unused;
+    run_on_shard(1);
     return take_one();
 }
 
@@ -141,7 +142,7 @@ Test(shards_take, no_span_is_added_where_a_block_has_come_back_meanwhile)
 
 /* ------------------------------------------------------------ without memory */
 
-/* As a claim on a processor of the shard, which is then to be found there. */
+/* As a claim by a thread of the shard, which is then to be found there. */
 static bool find_span(unsigned number)
 {
     struct ap__shard *shard = shard_at(number);
@@ -152,7 +153,7 @@ static bool find_span(unsigned number)
     return found;
 }
 
-/* Claims all free slots of a shard's only span, wherever this thread runs. Returns how many. */
+/* Claims all free slots of a shard's only span, whoever this thread is. Returns how many. */
 static unsigned use_up(unsigned number, void **blocks)
 {
     struct ap__shard *shard = shard_at(number);
@@ -244,7 +245,7 @@ static unsigned give_some(void **blocks)
     return given;
 }
 
-Test(shards_take, without_memory_every_free_slot_can_be_claimed_from_any_processor)
+Test(shards_take, without_memory_every_free_slot_can_be_claimed_by_any_thread)
 {
     static void *blocks[BLOCKS + MORE * SLOTS];
     static void *again[BLOCKS];

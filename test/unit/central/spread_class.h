@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * spread_class.h: a class of blocks that two processors have divided, for tests of what is done shard by shard.
+ * spread_class.h: a class of blocks that two threads have divided, for tests of what is done shard by shard.
  *
  * The class is the largest that is ever divided, so that there are few blocks a span. A test runs in a process of its
- * own, on a heap that is fresh: first comes init(), or what calls it. Needs Criterion; a test is skipped where the
- * processors that may be used are all of one shard.
+ * own, on a heap that is fresh: first comes init(), or what calls it. One thread is all threads in turn. Needs Criterion.
  */
 #ifndef TEST_UNIT_CENTRAL_SPREAD_CLASS_H
 #define TEST_UNIT_CENTRAL_SPREAD_CLASS_H
@@ -15,16 +14,15 @@
 #include "central/shards.h"
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
-#include "support/processor.h"
 
 enum {
     CLASS = 40,
     SIZE = 2048, /* the largest that is spread: few blocks a span */
     SLOTS = 32,
-    SPANS = 16, /* with which a class of two shards is spread */
+    SPANS = 8, /* with which a class is spread to two shards */
     BLOCKS = SPANS * SLOTS,
     MORE = 4, /* spans of the second shard */
-    BLOCKS_MAX = 4 * BLOCKS,
+    BLOCKS_MAX = 8 * BLOCKS,
 };
 
 static inline void init(unsigned shards)
@@ -82,19 +80,16 @@ static inline void give(void *const *blocks, unsigned count)
     ap__central_give(CLASS, blocks, count, "free");
 }
 
-/* Moves this thread to a processor whose threads claim from the shard. */
+/* This thread claims from the shard from now on. */
 static inline void run_on_shard(unsigned number)
 {
-    if (processor_run_on_shard(number, ap__shards_of(CLASS)) < 0) {
-        cr_skip_test("needs two processors that do not share a shard");
-    }
+    ap__central_set_thread(number);
 }
 
 /* All blocks of as many spans as it takes, of the first shard, where this thread is. */
 static inline void spread(void **blocks)
 {
     init(2);
-    run_on_shard(1);
     run_on_shard(0);
     ap__central_share();
     cr_assert_eq(take(CLASS, blocks, BLOCKS), BLOCKS);
