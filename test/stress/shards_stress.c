@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * shards_stress.c: spans are taken over from one processor's shard by another while blocks of them are freed.
+ * shards_stress.c: spans are taken over from one thread's shard by another while blocks of them are freed.
  *
  * Goal: a block is found at any moment in the shard that its span names, is in one hand, and none is lost. Method:
  * classes are spread first, by many blocks. Then short-lived threads allocate bursts of one class, leave them in places
