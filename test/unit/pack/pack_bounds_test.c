@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * pack_bounds_test.c: how much a class keeps before its blocks are packed.
- * Goal: a bound for each class of packed sizes and for no other; it rises for blocks that come and go, and for those
- * that threads wait for, in small heaps, by default. Method: direct calls on a fresh heap; a thread that waits for the lock.
+ * Goal: a bound for each class of packed sizes and for no other; for blocks that replace each other, and for those that
+ * threads wait for, it rises in small heaps, by default; elsewhere the class is recycled instead, it and no other. Method: direct calls on a fresh heap; a thread that waits for the lock.
  */
 #include <pthread.h>
 #include <string.h>
@@ -51,6 +51,18 @@ static void expect_one_raised(size_t size)
     }
 }
 
+/* The class of the size and the fine one below it are recycled, no other is. 0: none is. */
+static void expect_recycled(size_t size)
+{
+    unsigned recycled = size != 0 ? ap__class_of_size(size) : 0;
+    recycled += size != 0 && ap__class_is_fine(recycled);
+    cr_assert_eq(ap__pack_recycles_any(), size != 0);
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        bool is_recycled = size != 0 && (c == recycled || c + 1 == recycled);
+        cr_assert_eq(ap__pack_is_recycled(c), is_recycled, "%zu, class %u", size, c);
+    }
+}
+
 Test(pack_bounds, the_class_of_blocks_that_come_and_go_gets_a_higher_bound)
 {
     static const size_t sizes[] = {1152, 1280, 4096, 10000, 57344, 65536};
@@ -60,6 +72,7 @@ Test(pack_bounds, the_class_of_blocks_that_come_and_go_gets_a_higher_bound)
         memset(&ap__pack_pools[0].traffic, 0, sizeof ap__pack_pools[0].traffic);
         come_and_go(sizes[i], 0);
         expect_one_raised(sizes[i]);
+        expect_recycled(0);
     }
 }
 
@@ -73,26 +86,61 @@ Test(pack_bounds, pools_see_their_own_traffic)
     cr_assert_eq(ap__central_bound(ap__class_of_size(4096)), AP__PACK_BOUND_BYTES);
 }
 
-Test(pack_bounds, other_bounds_stay_as_they_are)
+static void forget_recycled(void)
+{
+    for (unsigned c = 0; c < AP_CLASS_COUNT; c++) {
+        atomic_store(&ap__pack_recycles[c], false);
+    }
+}
+
+Test(pack_bounds, where_all_are_packed_classes_are_recycled)
 {
     init();
     ap__pack_init(AP__WHEN_ALWAYS, false);
+    expect_recycled(0);
     come_and_go(4096, 0);
     expect_bounds(0);
+    expect_recycled(4096);
+}
+
+/* As if there had been no memory for a span of the class. */
+Test(pack_bounds, and_where_none_should_be)
+{
+    init();
     ap__pack_init(AP__WHEN_NEVER, false);
     come_and_go(8192, 0);
     expect_bounds(SIZE_MAX);
+    expect_recycled(8192);
 }
 
-Test(pack_bounds, in_a_heap_with_many_packed_blocks_no_bound_is_raised)
+Test(pack_bounds, in_a_heap_with_many_packed_blocks_classes_are_recycled_instead)
 {
+    static const size_t sizes[] = {1152, 1280, 4096, 10000, 57344, 65536};
     init();
     ap__pack_init(AP__WHEN_AUTO, false);
     while (ap__pack_block_bytes() < AP__PACK_RAISE_BYTES_MAX) {
         (void)take(LONGEST, 1);
     }
-    come_and_go(4096, 0);
+    expect_recycled(0);
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        forget_recycled();
+        memset(&ap__pack_pools[0].traffic, 0, sizeof ap__pack_pools[0].traffic);
+        come_and_go(sizes[i], 0);
+        expect_recycled(sizes[i]);
+    }
     expect_bounds(AP__PACK_BOUND_BYTES);
+}
+
+Test(pack_bounds, in_one_with_a_little_less_the_bound_is_raised)
+{
+    init();
+    ap__pack_init(AP__WHEN_AUTO, false);
+    while (ap__pack_block_bytes() + LONGEST < AP__PACK_RAISE_BYTES_MAX) {
+        (void)take(LONGEST, 1);
+    }
+    come_and_go(4096, 0);
+    expect_one_raised(4096);
+    expect_recycled(0);
 }
 
 Test(pack_bounds, growth_raises_no_bound)
@@ -103,6 +151,7 @@ Test(pack_bounds, growth_raises_no_bound)
         (void)take(4096, 0);
     }
     expect_bounds(AP__PACK_BOUND_BYTES);
+    expect_recycled(0);
 }
 
 static void *wait_for_lock(void *lock)
