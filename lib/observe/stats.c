@@ -91,6 +91,8 @@ void ap__stats_collect(struct ap__stats *stats)
     stats->live_bytes -= ap__min(stats->quarantine.block_bytes, stats->live_bytes);
     stats->live_bytes +=
         stats->heap.large_bytes + stats->packed.block_bytes + stats->sampled.live_bytes;
+    /* Below 0: figures of several moments. */
+    stats->live_bytes = stats->live_bytes > PTRDIFF_MAX ? 0 : stats->live_bytes;
     struct ap__meta_stats meta;
     ap__meta_stats(&meta);
     stats->metadata_bytes = meta.mapped_bytes + stats->table.mapped_bytes;

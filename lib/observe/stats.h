@@ -19,8 +19,8 @@
 
 struct ap__class_stats {
     size_t spans;
-    size_t slots;    /* in them */
-    size_t live;     /* blocks the program holds, and those in quarantine */
+    size_t slots; /* in them */
+    size_t live; /* blocks the program holds, and those in quarantine; less packed ones in caches */
     size_t cached;   /* blocks in thread caches */
     size_t transfer; /* blocks in transfer caches */
 };
@@ -28,7 +28,7 @@ struct ap__class_stats {
 struct ap__stats {
     struct ap__class_stats classes[AP_CLASS_COUNT];
     struct ap__page_heap_stats heap;
-    struct ap__pack_stats packed;
+    struct ap__pack_stats packed; /* with those in thread caches */
     struct ap__large_table_stats table;
     size_t live_bytes;    /* in blocks and large objects the program holds */
     size_t cached_blocks; /* in thread and transfer caches */

@@ -74,9 +74,9 @@ void ap__stats_print_text(const struct ap__stats *stats, ap__stats_sink *sink, v
     put(&printer, "apmalloc statistics\n");
     put_text_line(&printer, "in live blocks", stats->live_bytes, " bytes");
     put_text_line(&printer, "of these in large objects", stats->heap.large_bytes, " bytes");
-    put_text_line(&printer, "of these packed", stats->packed.block_bytes, " bytes");
     put_text_line(&printer, "large objects", stats->heap.large_spans, "");
     put_text_line(&printer, "packed blocks", stats->packed.blocks, "");
+    put_text_line(&printer, "their bytes", stats->packed.block_bytes, " bytes");
     put_text_line(&printer, "their spans", stats->packed.span_bytes, " bytes");
     put_text_line(&printer, "in thread and transfer caches", stats->cached_bytes, " bytes");
     put_text_line(&printer, "made usable from the kernel", stats->heap.usable_bytes, " bytes");

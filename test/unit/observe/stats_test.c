@@ -116,7 +116,6 @@ Test(stats_print, parts_stand_below_what_they_are_parts_of)
     struct ap__stats stats = snapshot();
     ap__stats_print_text(&stats, append, &text);
     expect_part(&text, "  of these in large objects ", "  in live blocks ");
-    expect_part(&text, "  of these packed ", "  in live blocks ");
     expect_part(&text, "  of these not given back ", "  in free spans ");
     expect_part(&text, "  of these contended ", "  lock operations ");
 }
