@@ -12,8 +12,8 @@
  *                 the list it says, spans whose pages are gone last, the class' counts
  *   pack          bitmaps, counts and the bounds of runs, the list by the longest run, the pools' counts
  *   large         every large span is in the table once, every entry leads to its span
- *   caches        counts, capacities, room, bytes, grants; every block kept is a claimed slot of its class and is
- *                 kept once; the same of transfer caches
+ *   caches        counts, capacities, room, bytes, grants; every block kept is a claimed slot of its class, or
+ *                 a packed block as long as it, and is kept once; the same of transfer caches, without packed ones
  * Does not: allocate, or need Criterion: plain programs can use it. The program must be at rest: no other thread
  * is in the allocator (the library's own helper may be). Use by one thread at a time.
  * Link with internal_dep; the files are `consistency` in test/meson.build.
@@ -42,10 +42,11 @@ extern unsigned consistency_lock_seconds;
 struct consistency_sums {
     size_t free_spans, free_granules, dirty_granules, large_spans, large_granules, small_spans;
     size_t outside_spans, packed_spans, packed_blocks;
-    size_t claimed_blocks;  /* of spans; the other two and those that the program has */
-    size_t cached_blocks;   /* in thread caches */
-    size_t transfer_blocks; /* in transfer caches */
-    size_t live_blocks;     /* small ones that the program has, or has lost */
+    size_t claimed_blocks;       /* of spans; the other two and those that the program has */
+    size_t cached_blocks;        /* of these in thread caches */
+    size_t transfer_blocks;      /* in transfer caches */
+    size_t cached_packed_blocks; /* of the packed ones, in thread caches */
+    size_t live_blocks;          /* small ones that the program has, or has lost */
 };
 struct consistency_sums consistency_sums(void);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * caches.c: the lists of thread caches and transfer caches, and every block in them: a claimed slot, kept once.
+ * caches.c: the lists of thread caches and transfer caches, and every block in them: a claimed slot or a packed block,
+ * kept once.
  */
 #include "support/consistency/walk.h"
 
@@ -15,6 +16,7 @@
 #include "cache/thread.h"
 #include "central/transfer_cache.h"
 #include "heap/page_heap.h"
+#include "pack/pack.h"
 
 enum {
     SEEN_SLOTS = 1 << 18, /* of the table of blocks that are kept, unless there are very many */
@@ -63,10 +65,28 @@ static bool seen_add(const void *p)
     return true;
 }
 
-static void check_kept(unsigned size_class, const void *p)
+/* As ap__pack_usable_size(), which may take a lock; the walk has it. */
+static size_t packed_bytes(const struct ap__span *span, const void *p)
+{
+    struct ap__unit_map map = ap__unit_map_of(span);
+    unsigned unit = (unsigned)(((uintptr_t)p - span->start) / AP_UNIT_BYTES);
+    bool is_block = (uintptr_t)p % AP_UNIT_BYTES == 0 && ap__unit_map_is_start(&map, unit);
+    return is_block ? ap__unit_map_length(&map, unit) * (size_t)AP_UNIT_BYTES : 0;
+}
+
+/* In thread caches only, of classes whose packed blocks are kept there. */
+static void check_kept_packed(unsigned size_class, const struct ap__span *span, const void *p)
+{
+    (void)walk_check(ap__pack_is_recycled(size_class),
+                     "a packed block is kept for a class that has none", p, size_class);
+    (void)walk_check(walk.found || packed_bytes(span, p) == ap__size_class[size_class].size,
+                     "a packed block that is kept is not as long as its class", p, size_class);
+    (void)walk_check(walk.found || seen_add(p), "a block is kept twice", p, size_class);
+}
+
+static void check_kept(unsigned size_class, const struct ap__span *span, const void *p)
 {
     const struct ap__size_class *info = &ap__size_class[size_class];
-    const struct ap__span *span = p == NULL ? NULL : ap__page_heap_span_of((uintptr_t)p);
     if (!walk_check(span != NULL && span->state == AP__SPAN_SMALL && span->size_class == size_class,
                     "a block that is kept is in no span of its class", p, size_class)) {
         return;
@@ -81,7 +101,24 @@ static void check_kept(unsigned size_class, const void *p)
     (void)walk_check(walk.found || seen_add(p), "a block is kept twice", p, size_class);
 }
 
+static const struct ap__span *span_of_kept(const void *p)
+{
+    return p == NULL ? NULL : ap__page_heap_span_of((uintptr_t)p);
+}
+
 /* ------------------------------------------------------------ thread caches */
+
+static void check_cached(unsigned size_class, const void *p)
+{
+    const struct ap__span *span = span_of_kept(p);
+    if (span != NULL && span->state == AP__SPAN_PACKED) {
+        check_kept_packed(size_class, span, p);
+        walk.sums.cached_packed_blocks++;
+    } else {
+        check_kept(size_class, span, p);
+        walk.sums.cached_blocks++;
+    }
+}
 
 static bool is_walked(const struct ap__thread_cache *cache)
 {
@@ -128,8 +165,7 @@ static void check_list(const struct ap__thread_cache *cache, unsigned size_class
             (void)walk_check(p == NULL, "a list has no NULL where its blocks end", list,
                              size_class);
         } else {
-            check_kept(size_class, p);
-            walk.sums.cached_blocks++;
+            check_cached(size_class, p);
         }
     }
 }
@@ -190,7 +226,7 @@ static void check_transfer(unsigned shard, unsigned size_class)
         walk_check((view.blocks == NULL) == (view.capacity == 0),
                    "a transfer cache has a capacity without an array", view.blocks, size_class);
     for (unsigned i = 0; fits && i < view.count && !walk.found; i++) {
-        check_kept(size_class, view.blocks[i]);
+        check_kept(size_class, span_of_kept(view.blocks[i]), view.blocks[i]);
         walk.sums.transfer_blocks++;
     }
 }

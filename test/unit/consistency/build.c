@@ -8,9 +8,10 @@
 #include "central/central_free_list.h"
 #include "central/shards.h"
 #include "central/transfer_cache.h"
+#include "pack/pack.h"
 #include "spoil.h"
 
-enum { MIDDLING = 5000, SENT = 96, PAIR = 8 };
+enum { MIDDLING = 5000, SENT = 96, PAIR = 8, PACKED = 2048 };
 #define LARGE_BYTES ((size_t)300 << 10)
 #define LONG_BYTES ((size_t)2 << 20)
 
@@ -59,6 +60,22 @@ static void build_transfer(void)
     cr_assert_eq(ap__transfer_give(built.sent_class, blocks, PAIR), PAIR);
 }
 
+/* In the list of a thread. */
+static void build_packed(void)
+{
+    void *blocks[2];
+    built.packed_class = ap__class_of_size(PACKED);
+    atomic_store(&ap__pack_recycles[built.packed_class], true);
+    atomic_store(&ap__pack_recycles[0], true);
+    for (size_t i = 0; i < 2; i++) {
+        blocks[i] = ap__pack_take(PACKED, 0);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        ap_free(blocks[i]);
+    }
+    built.packed_cached = blocks[1];
+}
+
 void build(void)
 {
     ap__shards_init(2); /* whatever processors there are: for a shard that no span is of */
@@ -66,6 +83,7 @@ void build(void)
         built.larges[i] = ap_malloc(i == 0 ? LONG_BYTES : LARGE_BYTES);
         memset(built.larges[i], 1, LARGE_BYTES);
     }
+    build_packed();
     build_small();
     build_spread();
     build_transfer();

@@ -49,4 +49,7 @@ enum damage_transfer {
 };
 void damage_transfer(unsigned size_class, enum damage_transfer which);
 
+/* Its first block becomes another. */
+void damage_transfer_put(unsigned size_class, void *p);
+
 #endif

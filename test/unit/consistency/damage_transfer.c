@@ -21,3 +21,8 @@ void damage_transfer(unsigned size_class, enum damage_transfer which)
         break;
     }
 }
+
+void damage_transfer_put(unsigned size_class, void *p)
+{
+    transfers[0][size_class].blocks[0] = p;
+}

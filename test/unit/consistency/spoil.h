@@ -15,8 +15,9 @@ enum { SMALL = 64, SPREAD_SPANS = 3, LARGES = 7 };
 
 /* What the heap holds that is spoilt. */
 struct built {
-    unsigned small_class, middling_class, sent_class;
+    unsigned small_class, middling_class, sent_class, packed_class;
     void *small_live, *small_cached, *middling_live, *outside_large, *outside_small;
+    void *packed_cached;  /* the newest of its list, below which is another */
     void *larges[LARGES]; /* 0, 2 and 4 are freed: two short spans and a long one */
     struct ap__span *free_long, *free_short;
     struct ap__span *spread[SPREAD_SPANS]; /* of one bucket */

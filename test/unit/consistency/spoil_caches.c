@@ -4,6 +4,7 @@
 #include "cache/thread.h"
 #include "damage.h"
 #include "heap/page_heap.h"
+#include "pack/pack.h"
 #include "spoil.h"
 
 static struct ap__thread_cache *my_cache(void)
@@ -86,6 +87,40 @@ static void cached_foreign(void)
     ap__slot_store(ap__free_list_top(list()), &built.sent_class);
 }
 
+static struct ap__free_list *packed_list(void)
+{
+    return &my_cache()->lists[built.packed_class];
+}
+
+static void packed_of_no_recycled_class(void)
+{
+    atomic_store(&ap__pack_recycles[built.packed_class], false);
+}
+
+static void packed_of_other_length(void)
+{
+    size_t size = ap__size_class[built.packed_class].size;
+    struct ap__span *span = ap__pack_span_of(built.packed_cached);
+    AP_CHECK(ap__pack_resize(span, built.packed_cached, size, size - AP_UNIT_BYTES),
+             "it can be cut");
+}
+
+static void packed_interior(void)
+{
+    ap__slot_store(ap__free_list_top(packed_list()), (char *)built.packed_cached + AP_UNIT_BYTES);
+}
+
+static void packed_twice(void)
+{
+    ap__slot *top = ap__free_list_top(packed_list());
+    ap__slot_store(top - 1, ap__slot_load(top));
+}
+
+static void packed_in_transfer(void)
+{
+    damage_transfer_put(built.sent_class, built.packed_cached);
+}
+
 static void capacity_sum(void)
 {
     my_cache()->capacity_bytes += SMALL;
@@ -153,6 +188,11 @@ static const struct spoil all[] = {
     {cached_interior, "is no slot"},
     {cached_of_other_class, "in no span of its class"},
     {cached_foreign, "in no span of its class"},
+    {packed_of_no_recycled_class, "for a class that has none"},
+    {packed_of_other_length, "not as long as its class"},
+    {packed_interior, "not as long as its class"},
+    {packed_twice, "kept twice"},
+    {packed_in_transfer, "in no span of its class"},
     {capacity_sum, "sum of capacities"},
     {more_than_granted, "more room than it was granted"},
     {grants_sum, "the sum of all grants"},
