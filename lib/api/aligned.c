@@ -14,6 +14,12 @@
 #include "os/os.h"
 #include "pack/pack.h"
 
+/* A packed block among those of the class; or none at all, an address inside of one that was freed: that is reported. */
+static AP_NOINLINE void give_misaligned(unsigned size_class, void *p)
+{
+    ap__pack_give_kept(size_class, &p, 1, "aligned_alloc");
+}
+
 void *ap__aligned(size_t alignment, size_t size)
 {
     if (size > AP__LARGE_SIZE_MAX) {
@@ -23,7 +29,7 @@ void *ap__aligned(size_t alignment, size_t size)
     if (size_class != 0) {
         void *p = ap__pop_inline(size_class);
         if (AP_UNLIKELY(((uintptr_t)p & (alignment - 1)) != 0)) {
-            (void)ap__pack_give(ap__pack_span_of(p), p, "aligned_alloc"); /* only those are not */
+            give_misaligned(size_class, p);
             p = NULL;
         }
         return AP_LIKELY(p != NULL) ? p : ap__take_quiet(alignment, size, size_class);

@@ -116,12 +116,19 @@ static bool has_hidden(const struct ap__thread_cache *cache, unsigned size_class
     return cache != NULL && cache->infos[size_class].hidden != 0;
 }
 
+/* Whether packed blocks may be in lists of the class, or of the one that has its sizes too (take_from_elsewhere()). */
+static bool may_hold_packed(unsigned size_class)
+{
+    return ap__pack_is_recycled(size_class) ||
+           ap__pack_is_recycled(size_class + ap__class_is_fine(size_class));
+}
+
 /* A block when the hit path has none, and pages of their own are for none of the thread's. */
 static void *take_plain(struct ap__thread_cache *cache, size_t alignment, size_t size,
                         unsigned size_class)
 {
     void *p = NULL;
-    if (AP_UNLIKELY(alignment > AP_UNIT_BYTES) && ap__pack_is_recycled(size_class)) {
+    if (AP_UNLIKELY(alignment > AP_UNIT_BYTES) && may_hold_packed(size_class)) {
         cache = NULL; /* what its list has may be packed, and not so aligned */
     }
     if (AP_LIKELY(cache != NULL)) {
@@ -268,11 +275,23 @@ static size_t exact_size(const void *p, const char *function)
     return size;
 }
 
+/* The class in whose lists a packed block of so many bytes may be kept; 0: none. */
+static unsigned class_to_keep_in(size_t bytes)
+{
+    unsigned size_class = bytes - 1 < AP__PACK_SIZE_MAX ? ap__class_for(bytes) : 0;
+    return ap__size_class[size_class].size == bytes && ap__pack_is_recycled(size_class) ? size_class
+                                                                                        : 0;
+}
+
 static size_t packed_size(struct ap__span *span, const void *p, const char *function)
 {
     size_t usable = ap__pack_usable_size(span, p);
     if (AP_UNLIKELY(usable == 0)) {
         ap__misuse(function, p, ap__pack_why_no_block(span, p));
+    }
+    unsigned size_class = ap__pack_recycles_any() ? class_to_keep_in(usable) : 0;
+    if (size_class != 0) {
+        ap__check_live(size_class, p, function);
     }
     return usable;
 }
@@ -312,15 +331,6 @@ static void free_small(unsigned size_class, void *p, const char *function)
     }
 }
 
-/* The class in whose lists the packed block may be kept; 0: none. */
-static unsigned class_to_keep_in(struct ap__span *span, const void *p)
-{
-    size_t bytes = ap__pack_usable_size(span, p);
-    unsigned size_class = bytes - 1 < AP__PACK_SIZE_MAX ? ap__class_for(bytes) : 0;
-    return ap__size_class[size_class].size == bytes && ap__pack_is_recycled(size_class) ? size_class
-                                                                                        : 0;
-}
-
 static void keep_packed(unsigned size_class, void *p, const char *function)
 {
     struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
@@ -335,7 +345,8 @@ static void keep_packed(unsigned size_class, void *p, const char *function)
 
 static void free_packed(struct ap__span *span, void *p, const char *function)
 {
-    unsigned size_class = ap__pack_recycles_any() ? class_to_keep_in(span, p) : 0;
+    unsigned size_class =
+        ap__pack_recycles_any() ? class_to_keep_in(ap__pack_usable_size(span, p)) : 0;
     if (size_class != 0) {
         keep_packed(size_class, p, function);
     } else if (ap__pack_give(span, p, function)) {

@@ -300,7 +300,20 @@ static void release_locked(struct ap__pack_pool *pool, struct ap__span *span, un
     note_free_locked(pool, span, unit, units);
 }
 
-bool ap__pack_give(struct ap__span *span, void *p, const char *function)
+static size_t block_bytes_at(const struct place *place)
+{
+    return bytes_of(ap__unit_map_length(&place->map, place->unit));
+}
+
+/* Whether the block may be given back as one of `bytes`, 0: of any length. Where one of another length begins, that which
+ * is meant is gone, or the program resized it after it had freed it. */
+static bool has_length(const struct place *place, size_t bytes)
+{
+    return bytes == 0 || block_bytes_at(place) == bytes;
+}
+
+/* As ap__pack_give(), of a block of `bytes`, 0: whatever it has. */
+static bool give(struct ap__span *span, void *p, size_t bytes, const char *function)
 {
     enum ap__misuse_cause cause = AP__MISUSE_NOT_LIVE;
     bool is_block = false;
@@ -308,11 +321,12 @@ bool ap__pack_give(struct ap__span *span, void *p, const char *function)
     struct ap__pack_pool *pool = ap__pack_enter(span);
     if (AP_LIKELY(pool != NULL)) {
         struct place place;
-        is_block = find_block(span, p, &place);
+        bool is_start = find_block(span, p, &place);
+        is_block = is_start && has_length(&place, bytes);
         if (AP_LIKELY(is_block)) {
             release_locked(pool, span, place.unit);
             is_time = pool->releases % POLL_RELEASES == 0;
-        } else {
+        } else if (!is_start) {
             cause = ap__pack_why_no_block(span, p);
         }
         ap__lock_release(&pool->lock);
@@ -325,20 +339,26 @@ bool ap__pack_give(struct ap__span *span, void *p, const char *function)
     return is_time;
 }
 
+bool ap__pack_give(struct ap__span *span, void *p, const char *function)
+{
+    return give(span, p, 0, function);
+}
+
 void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count,
                         const char *function)
 {
     bool may_be_packed = ap__pack_is_recycled(size_class);
     for (unsigned done = 0; done < count;) {
         unsigned end = may_be_packed ? done : count;
-        while (end < count && ap__pack_span_of(blocks[end]) == NULL) {
+        struct ap__span *packed = NULL;
+        while (end < count && (packed = ap__pack_span_of(blocks[end])) == NULL) {
             end++;
         }
         if (end > done) {
             ap__central_give(size_class, blocks + done, end - done, function);
         }
-        if (end < count) {
-            (void)ap__pack_give(ap__pack_span_of(blocks[end]), blocks[end], function);
+        if (packed != NULL) {
+            (void)give(packed, blocks[end], ap__size_class[size_class].size, function);
             end++;
         }
         done = end;
@@ -346,11 +366,6 @@ void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count
 }
 
 /* ------------------------------------------------------------ length */
-
-static size_t block_bytes_at(const struct place *place)
-{
-    return bytes_of(ap__unit_map_length(&place->map, place->unit));
-}
 
 /* What looks wrong may be a neighbour's change. */
 static AP_NOINLINE size_t usable_size_for_sure(const struct ap__span *span, const void *p)

@@ -61,7 +61,7 @@ static inline bool ap__pack_recycles_any(void)
     return atomic_load_explicit(&ap__pack_recycles[0], memory_order_relaxed);
 }
 
-/* Takes blocks of a class back, of its spans and packed ones. What is neither is misuse of `function`. */
+/* Takes blocks of a class back, of its spans and packed ones as long as it. What is neither is misuse of `function`. */
 void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count,
                         const char *function);
 
