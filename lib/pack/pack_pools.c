@@ -150,6 +150,12 @@ static struct ap__span *find_locked(const struct ap__pack_pool *pool, unsigned u
                : ap__pack_lists_find(&pool->lists, units);
 }
 
+/* Whether the pool has no other span on its lists: that one it is about to claim from. */
+static bool is_only_one(const struct ap__pack_lists *lists, const struct ap__span *span)
+{
+    return (lists->occupied & (lists->occupied - 1)) == 0 && span->link.next == span;
+}
+
 /* What the pool can give away: of the spans with the longest runs, which are those that it would claim from last. Any,
  * if there is no other memory. */
 static struct ap__span *find_spare_locked(const struct ap__pack_pool *pool, unsigned units,
@@ -159,7 +165,7 @@ static struct ap__span *find_spare_locked(const struct ap__pack_pool *pool, unsi
         return NULL;
     }
     struct ap__span *span = pool->lists.buckets[ap__highest_bit(pool->lists.occupied)];
-    if (span->packed.longest_most >= units) {
+    if (span->packed.longest_most >= units && (any || !is_only_one(&pool->lists, span))) {
         return span;
     }
     return any ? ap__pack_lists_find_any(&pool->lists, units) : NULL;
@@ -185,9 +191,11 @@ static bool take_over_from_locked(struct ap__pack_pool *pool, struct ap__pack_po
 static bool may_have_spare(const struct ap__pack_pool *pool)
 {
     size_t span_bytes = (size_t)AP__PACK_SPAN_GRANULES * AP_GRANULE;
-    size_t bytes = atomic_load_explicit(&pool->spans, memory_order_relaxed) * span_bytes;
+    size_t spans = atomic_load_explicit(&pool->spans, memory_order_relaxed);
+    size_t bytes = spans * span_bytes;
     size_t used = atomic_load_explicit(&pool->block_bytes, memory_order_relaxed);
-    return used + ap__max(bytes / SPARE_DIVISOR, span_bytes / SPARE_SPAN_DIVISOR) <= bytes;
+    return spans > 1 &&
+           used + ap__max(bytes / SPARE_DIVISOR, span_bytes / SPARE_SPAN_DIVISOR) <= bytes;
 }
 
 static bool take_over_locked(struct ap__pack_pool *pool, unsigned units, bool any)

@@ -69,26 +69,44 @@ static void expect_spare(unsigned spans, unsigned free)
     heap_check();
 }
 
-Test(pack_pools, of_few_spans_two_spans_worth_must_be_free)
+Test(pack_pools, of_few_spans_a_quarter_of_one_must_be_free)
 {
     init();
-    expect_spare(3, 2 * IN_SPAN);
+    expect_spare(3, IN_SPAN / 4);
 }
 
-Test(pack_pools, of_two_spans_none_is_to_spare)
+Test(pack_pools, of_many_spans_a_sixty_fourth_must_be_free)
+{
+    init();
+    expect_spare(SPANS_MAX, SPANS_MAX * IN_SPAN / 64);
+}
+
+/* Else two pools would take it from each other by turns. */
+Test(pack_pools, the_only_span_that_a_pool_can_claim_from_stays)
 {
     init();
     fill_spans(blocks, 2, 0);
-    thin_out(2, 2 * IN_SPAN - 2);
-    (void)take(LONGEST, 1);
+    for (unsigned i = 0; i < IN_SPAN - 1; i++) {
+        give(blocks[i]);
+    }
+    char *own = take(LONGEST, 1);
     cr_assert_eq(pool_spans(0), 2);
     cr_assert_eq(pool_spans(1), 1);
+    give(own);
+    give(blocks[IN_SPAN]);
+    (void)take(LONGEST, 1);
+    cr_assert_eq(pool_spans(0), 1, "now there are two");
+    cr_assert_eq(pool_spans(1), 1);
+    heap_check();
 }
 
-Test(pack_pools, of_many_spans_a_sixteenth_must_be_free)
+Test(pack_pools, a_pool_of_one_span_has_none_to_spare)
 {
     init();
-    expect_spare(SPANS_MAX, SPANS_MAX / 16 * IN_SPAN);
+    char *first = take(LONGEST, 0);
+    char *own = take(LONGEST, 1);
+    cr_assert_eq(pool_named_by(first), 0);
+    cr_assert_eq(pool_named_by(own), 1);
 }
 
 Test(pack_pools, a_span_is_taken_over_only_for_blocks_that_it_holds)

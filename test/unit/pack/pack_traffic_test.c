@@ -59,7 +59,9 @@ Test(pack_traffic, a_size_whose_blocks_come_and_go_is_found_after_a_while)
     for (size_t size = AP__PACK_SIZE_MIN; size <= AP__PACK_SIZE_MAX; size += size / 3) {
         traffic = (struct ap__pack_traffic){0};
         unsigned count = count_until_found(size);
-        cr_assert(count > 24 && count < 64, "%zu: %u", size, count);
+        bool is_big = size > 16384;
+        cr_assert(is_big ? count > 80 && count < 100 : count > 24 && count < 64, "%zu: %u", size,
+                  count);
     }
 }
 
@@ -93,7 +95,8 @@ Test(pack_traffic, what_comes_in_sessions_is_not_found_what_comes_in_pairs_is)
     for (size_t size = AP__PACK_SIZE_MIN; size <= AP__PACK_SIZE_MAX; size += size / 3) {
         for (unsigned blocks = 1; blocks <= 40; blocks++) {
             traffic = (struct ap__pack_traffic){0};
-            cr_assert_eq(is_session_found(size, blocks), blocks <= 2, "%u of %zu", blocks, size);
+            unsigned most = size > 16384 ? 1 : 2;
+            cr_assert_eq(is_session_found(size, blocks), blocks <= most, "%u of %zu", blocks, size);
         }
     }
 }
