@@ -14,7 +14,7 @@
 #include "os/os.h"
 #include "pack/pack.h"
 
-/* A packed block among those of the class; or none at all, an address inside of one that was freed: that is reported. */
+/* A packed block among those of the class; or none at all, an address inside of one that was freed: it is reported. */
 static AP_NOINLINE void give_misaligned(unsigned size_class, void *p)
 {
     ap__pack_give_kept(size_class, &p, 1, "aligned_alloc");

@@ -305,8 +305,8 @@ static size_t block_bytes_at(const struct place *place)
     return bytes_of(ap__unit_map_length(&place->map, place->unit));
 }
 
-/* Whether the block may be given back as one of `bytes`, 0: of any length. Where one of another length begins, that which
- * is meant is gone, or the program resized it after it had freed it. */
+/* Whether the block may be given back as one of `bytes`, 0: of any length. Where one of another length begins, that
+ * which is meant is gone, or the program resized it after it had freed it. */
 static bool has_length(const struct place *place, size_t bytes)
 {
     return bytes == 0 || block_bytes_at(place) == bytes;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * recycled_test.c: wrong calls on packed blocks that thread caches keep.
- * Goal: as of small blocks, a second free is reported at once if the block is the newest of its list, however full or folded
- * that is, and with its batch otherwise; an address inside, at once. Method: one wrong call per child, in which blocks
- * of a size have replaced each other until they are kept. All blocks are packed.
+ * Goal: as of small blocks, a second free is reported at once if the block is the newest of its list, however full or
+ * folded that is, and with its batch otherwise; an address inside, at once. Method: one wrong call per child, in which
+ * blocks of a size have replaced each other until they are kept. All blocks are packed.
  */
 #include <pthread.h>
 #include <string.h>

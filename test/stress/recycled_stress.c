@@ -2,12 +2,13 @@
 /*
  * recycled_stress.c: packed blocks of one class, and of its neighbours, replace each other in thread caches.
  *
- * Goal: lists that hold blocks of a class and packed ones lose nothing and hand nothing out twice, whoever takes and frees,
- * while the class comes to be recycled under the threads' hands and the helper takes what sleeping threads keep. Method: a
- * heap of more than 16 MiB of marked blocks in places that all threads share; each thread exchanges blocks of its own, passes
- * some on, resizes some in place, takes some at an alignment that packed ones do not have, sleeps now and then, empties its
- * cache, ends and is followed by another; one looks at the figures all the time. In the end all classes of these sizes are
- * recycled, the walk finds no fault, the figures are exactly what is left, and when all is freed no packed span is left.
+ * Goal: lists that hold blocks of a class and packed ones lose nothing and hand nothing out twice, whoever takes and
+ * frees, while the class comes to be recycled under the threads' hands and the helper takes what sleeping threads
+ * keep. Method: a heap of more than 16 MiB of marked blocks in places that all threads share; each thread exchanges
+ * blocks of its own, passes some on, resizes some in place, takes some at an alignment that packed ones do not have,
+ * sleeps now and then, empties its cache, ends and is followed by another; one looks at the figures all the time. In
+ * the end all classes of these sizes are recycled, the walk finds no fault, the figures are exactly what is left, and
+ * when all is freed no packed span is left.
  */
 #include <pthread.h>
 #include <stdatomic.h>

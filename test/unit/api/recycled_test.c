@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * recycled_test.c: packed blocks that replace each other, in a heap of more than 16 MiB of them.
- * Goal: they come to be kept in thread caches beside those of the class, which spares the lock; nothing is lost or handed
- * out twice on the way there and back, every figure is right, and what threads leave behind goes home. Method: a heap of
- * marked blocks of which two thirds are packed; exchanges until the class is recycled; then all that may happen to such
- * blocks, with a walk of the whole heap afterwards.
+ * Goal: they come to be kept in thread caches beside those of the class, which spares the lock; nothing is lost or
+ * handed out twice on the way there and back, every figure is right, and what threads leave behind goes home. Method:
+ * a heap of marked blocks of which two thirds are packed; exchanges until the class is recycled; then all that may
+ * happen to such blocks, with a walk of the whole heap afterwards.
  */
 #include <criterion/criterion.h>
 #include <pthread.h>
