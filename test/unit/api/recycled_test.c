@@ -230,6 +230,46 @@ Test(recycled, all_that_is_taken_from_then_on_is_as_long_as_the_class)
     end();
 }
 
+/* The class has all the spans that it may have, and nothing free in them. */
+static unsigned take_until_at_bound(void **taken, unsigned most)
+{
+    unsigned count = 0;
+    do {
+        cr_assert_lt(count, most);
+        taken[count] = ap_malloc(SIZE);
+        cr_assert_not_null(taken[count]);
+    } while (!is_packed(taken[count++]));
+    cr_assert(ap__central_is_at_bound(size_class));
+    return count;
+}
+
+Test(recycled, what_a_fold_hides_is_taken_before_anything_is_packed)
+{
+    enum { FEW = 40 };
+    static void *taken[1000];
+    begin(false);
+    ap_thread_idle();
+    unsigned count = take_until_at_bound(taken, 1000);
+    for (unsigned round = 0; round < 100; round++) {
+        unsigned released[FEW], i = (unsigned)rand() % HELD;
+        size_t blocks = packed_blocks();
+        for (unsigned n = 0; n < FEW; i = (i + 1) % HELD) {
+            if (is_packed(held[i])) {
+                release(i);
+                released[n++] = i;
+            }
+        }
+        for (unsigned n = 0; n < FEW; n++) {
+            hold(released[n], SIZE);
+        }
+        cr_assert_eq(packed_blocks(), blocks);
+    }
+    while (count != 0) {
+        ap_free(taken[--count]);
+    }
+    end();
+}
+
 /* ------------------------------------------------------------ lengths */
 
 static void shrink_to(unsigned i, size_t size)
