@@ -62,7 +62,7 @@ void ap__central_lift_bound(unsigned size_class, size_t granules);
 /* Whether it is lifted. Takes no lock, may be late. */
 bool ap__central_is_bound_lifted(unsigned size_class);
 
-/* Adds a span to the thread's shard, whatever the bound is. `false`: no memory. */
+/* Adds a span to the thread's shard, whatever the bound is, unless that has free slots. `false`: no memory. */
 bool ap__central_add_span(unsigned size_class);
 
 /* Whether a claim has been refused for that, and no block has come back since. Takes no lock, may be late. */
@@ -105,7 +105,8 @@ size_t ap__central_claimed(unsigned size_class);
 
 void ap__central_stats(unsigned size_class, struct ap__central_stats *stats);
 
-/* How many shards the class has. It does not change while the lock of the first one is held, but by who holds it. */
+/* How many shards the class has. Never fewer; more only by a thread that has the lock of one of them: who takes all,
+ * the first one first, and looks before each whether there is one more, has all. Others may see it late. */
 unsigned ap__central_shards(unsigned size_class);
 
 /* For fork and statistics only. */

@@ -2,14 +2,14 @@
 /*
  * shards.c: which shard a thread claims from, and how spans come to it and leave.
  *
- * When a class is spread: from one shard to two, four and so on, each time that it has SPREAD_SPANS spans in use for each
- * shard it then has, so that a begun span in each costs an eighth of the class at most; for good. Only blocks several
- * of which share a page: bigger ones are not mixed, and their spans are long. Where there has never been a second
- * thread nothing is spread.
+ * When a class is spread: from one shard to two, four and so on, each time that it has SPREAD_SPANS spans in use for
+ * each shard it then has, so that a begun span in each costs an eighth of the class at most; for good. Only blocks
+ * several of which share a page: bigger ones are not mixed, and their spans are long. Where there has never been a
+ * second thread nothing is spread.
  *
- * A thread's shard is its number, modulo how many there are. By processors, as it was once, threads that share one mix
- * their blocks, and those that move leave them behind: eight threads on two processors waited longer for their own
- * blocks' lines, a tenth of all time.
+ * A thread's shard is its number, modulo how many there are. Refused: by processors. Threads that share one mix their
+ * blocks, and those that move leave them behind: eight threads on two processors waited longer for their own blocks'
+ * lines, a tenth of all time.
  *
  * Taken over is the second span of another shard, never the only one: its owner is about to claim from that, and would
  * take it back. When there is no memory for a new one, any.
@@ -41,9 +41,10 @@ struct ap__shard ap__shards[AP_CENTRAL_SHARDS_MAX][AP_CLASS_COUNT] = {
 /* How many a class may get. Set by init, constant afterwards. */
 static unsigned shards_most = 1;
 
-/* relaxed, both: who sees it late claims from the shard that was its own, and gives to the central free list, as before. */
+/* relaxed, both: who sees it late claims from the shard that was its own, and gives to the central free list, as
+ * before. */
 static _Atomic(bool) is_shared;
-/* How many shards a class has beyond the first. Written with the first one's lock. */
+/* How many shards a class has beyond the first. Grows, with the lock of any that it has. */
 static _Atomic(uint8_t) more_shards[AP_CLASS_COUNT];
 
 static AP_TLS unsigned thread_number;
@@ -117,7 +118,7 @@ static size_t bitmap_bytes(unsigned slots)
     return ap__slot_map_words(slots) * sizeof(uint64_t);
 }
 
-/* How many shards the class should have, now that it gets one more span. */
+/* How many shards the class should have, now that it is to get one more span. */
 static unsigned shards_wanted(unsigned size_class)
 {
     unsigned count = ap__central_shards(size_class);
@@ -127,22 +128,19 @@ static unsigned shards_wanted(unsigned size_class)
     return is_large && ap__central_is_shared() ? next : count;
 }
 
-/* Its lock may be free in between: that of the first shard is what forks rely on. In the fork window, where a thread passes
- * through its own locks, the locks that it has stay all there are. */
-static void spread_locked(struct ap__shard *shard, unsigned size_class)
+/* Takes no other lock, so a new span is claimed from at once: if the shard's lock were free in between, it might lie
+ * there without a live block where one has come back meanwhile. In the fork window, where a thread passes through its
+ * own locks, the locks that it has stay all there are. */
+static void spread_locked(const struct ap__shard *shard, unsigned size_class)
 {
-    struct ap__shard *first = ap__shard_at(0, size_class);
-    if (AP_LIKELY(shards_wanted(size_class) == ap__central_shards(size_class)) ||
-        shard->lock.recursion != 0) {
-        return;
-    }
-    if (shard != first) {
-        ap__lock_take_second(&shard->lock, &first->lock);
-    }
-    atomic_store_explicit(&more_shards[size_class], (uint8_t)(shards_wanted(size_class) - 1),
-                          memory_order_relaxed);
-    if (shard != first) {
-        ap__lock_release(&first->lock);
+    unsigned wanted = shards_wanted(size_class);
+    uint8_t more = (uint8_t)(ap__central_shards(size_class) - 1);
+    if (AP_UNLIKELY(wanted > more + 1u) && shard->lock.recursion == 0) {
+        /* relaxed: who needs to know has taken the shard's lock since. Fails where a thread with the lock of another
+         * one was sooner: never fewer. */
+        (void)atomic_compare_exchange_strong_explicit(&more_shards[size_class], &more,
+                                                      (uint8_t)(wanted - 1), memory_order_relaxed,
+                                                      memory_order_relaxed);
     }
 }
 
@@ -241,7 +239,6 @@ static bool add_span_locked(struct ap__shard *shard, unsigned size_class)
     span->slots.claim_epoch = ap__central_epoch();
     ap__slot_map_fill(span, info->slots);
     enter_span_locked(shard, span);
-    spread_locked(shard, size_class);
     return true;
 }
 
@@ -251,14 +248,30 @@ static bool add_span_within_bound_locked(struct ap__shard *shard, unsigned size_
         atomic_store_explicit(&ap__class_at_bound[size_class], true, memory_order_relaxed);
         return false;
     }
+    spread_locked(shard, size_class);
     return add_span_locked(shard, size_class);
+}
+
+/* Takes the lock of the thread's shard: that which is its own after the class has been spread. From another's it would
+ * not claim the span that it adds, as long as it may have a new one. */
+static struct ap__shard *enter_mine_to_add(unsigned size_class)
+{
+    for (;;) {
+        struct ap__shard *shard = ap__shard_mine(size_class);
+        ap__lock_take(&shard->lock);
+        spread_locked(shard, size_class);
+        if (AP_LIKELY(shard == ap__shard_mine(size_class))) {
+            return shard;
+        }
+        ap__lock_release(&shard->lock);
+    }
 }
 
 bool ap__central_add_span(unsigned size_class)
 {
-    struct ap__shard *shard = ap__shard_mine(size_class);
-    ap__lock_take(&shard->lock);
-    bool added = add_span_locked(shard, size_class);
+    struct ap__shard *shard = enter_mine_to_add(size_class);
+    /* Where a block has come back meanwhile, that is claimed first: the span might never be. */
+    bool added = shard->lists.occupied != 0 || add_span_locked(shard, size_class);
     if (added) {
         ap__shard_leave_bound(size_class);
     }

@@ -96,8 +96,16 @@ void walk_take_locks(void)
     for_each_lock(ap__lock_take);
 }
 
+/* A class whose first shard has been released may get another one. */
+static void release_mine(struct ap__lock *lock)
+{
+    if (ap__lock_is_mine(lock)) {
+        ap__lock_release(lock);
+    }
+}
+
 void walk_release_locks(void)
 {
-    for_each_lock(ap__lock_release);
+    for_each_lock(release_mine);
     ap__lock_fork_window_close();
 }

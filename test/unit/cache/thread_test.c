@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * thread_test.c: which thread has which cache.
- * Goal: one cache a thread, reused by later threads, emptied at exit; a thread past its destructors
- * does without; a thread without memory too. Method: threads, a key of the test's own whose destructor
+ * Goal: one cache a thread, reused by later threads, emptied at exit, whose number says where it claims; a thread past
+ * its destructors does without; a thread without memory too. Method: threads, a key of the test's own whose destructor
  * runs after ours.
  */
 #include "cache/thread.h"
@@ -12,6 +12,7 @@
 
 #include "cache/cache_limits.h"
 #include "central/central_free_list.h"
+#include "central/shards.h"
 #include "central/transfer_cache.h"
 #include "heap/region.h"
 #include "support/os_faults.h"
@@ -147,6 +148,32 @@ Test(thread, that_frees_a_few_blocks_does_without_a_cache)
     cr_assert_eq(pthread_join(thread, NULL), 0);
     cr_assert_not_null(ap__thread_enter());
     cr_assert_not_null(ap__thread_enter_to_free(), "it has one");
+}
+
+static void *expect_shard(void *number)
+{
+    struct ap__thread_cache *cache = ap__thread_enter();
+    cr_assert_not_null(cache);
+    cr_assert_eq(cache->number, *(unsigned *)number);
+    cr_assert_eq(ap__shard_mine(CLASS_64), ap__shard_at(cache->number, CLASS_64));
+    return number;
+}
+
+Test(thread, claims_from_the_shard_of_its_caches_number)
+{
+    static void *blocks[8 * AP_SLOTS_MAX]; /* with so many spans two shards come into use */
+    unsigned numbers[] = {0, 1};
+    unsigned count = 8 * ap__size_class[CLASS_64].slots;
+    pthread_t thread;
+    init();
+    ap__central_init(false, 2);
+    (void)ap__thread_enter();
+    ap__central_share();
+    cr_assert_eq(ap__central_take(CLASS_64, blocks, count), count);
+    cr_assert_eq(ap__central_shards(CLASS_64), 2);
+    (void)expect_shard(&numbers[0]);
+    cr_assert_eq(pthread_create(&thread, NULL, expect_shard, &numbers[1]), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
 }
 
 static void *enter_hidden(void *unused)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bound_test.c: how many spans a class may have.
- * Goal: it adds none beyond its bound, but those that are added on purpose; that this was so is said, and taken back as soon
- * as a block comes back, also by the transfer cache; a bound that is lifted comes back. Method: direct calls on a fresh heap, of a class that is not divided and of one that is.
+ * Goal: it adds none beyond its bound, but those that are added on purpose; that this was so is said, and taken back as
+ * soon as a block comes back, also by the transfer cache; a bound that is lifted comes back; all shards count. Method:
+ * direct calls on a fresh heap, of a class that is not divided and of one that is.
  */
 #include "central/shards.h"
 
@@ -201,7 +202,7 @@ Test(bound, a_span_can_be_added_whatever_it_is)
 Test(bound, it_is_added_to_the_threads_shard)
 {
     spread(blocks);
-    run_on_shard(1);
+    ap__central_set_thread(1);
     ap__central_set_bound(CLASS, 0);
     cr_assert(ap__central_add_span(CLASS));
     cr_assert_eq(shard_at(1)->lists.members, 1);
@@ -220,20 +221,63 @@ Test(bound, blocks_of_another_class_do_not)
     cr_assert(ap__central_is_at_bound(CLASS));
 }
 
-/* Were it the part of each shard, a shard of few spans would let the class have many. */
-Test(bound, what_all_shards_have_in_use_counts)
+Test(bound, a_shard_that_comes_into_use_by_it_is_the_threads)
+{
+    init(2);
+    ap__central_share();
+    ap__central_set_thread(1);
+    cr_assert_eq(take(CLASS, blocks, BLOCKS - SLOTS), BLOCKS - SLOTS);
+    ap__central_set_bound(CLASS, 0);
+    expect_refused();
+    cr_assert_eq(ap__central_shards(CLASS), 1);
+    cr_assert(ap__central_add_span(CLASS));
+    cr_assert_eq(ap__central_shards(CLASS), 2);
+    cr_assert_eq(shard_at(1)->lists.members, 1);
+    ap__central_set_bound(CLASS, SIZE_MAX); /* now it may have another, too */
+    cr_assert_eq(take(CLASS, blocks, 1), 1);
+    cr_assert_eq(stats(CLASS).spans, SPANS);
+    heap_check();
+}
+
+Test(bound, none_is_added_where_a_block_has_come_back)
+{
+    init(1);
+    ap__central_set_bound(CLASS, SPAN_BYTES);
+    cr_assert_eq(take(CLASS, blocks, SLOTS), SLOTS);
+    expect_refused();
+    give(blocks, 1);
+    cr_assert(ap__central_add_span(CLASS));
+    cr_assert_eq(take_one(), blocks[0]);
+    cr_assert_eq(stats(CLASS).spans, 1);
+    heap_check();
+}
+
+/* Whoever claims, and however the spans are divided: as if there were one shard. */
+Test(bound, what_is_in_use_counts_in_whatever_shard)
 {
     spread(blocks);
-    run_on_shard(1);
-    ap__central_set_bound(CLASS, SPANS * SPAN_BYTES);
-    expect_refused();
-    cr_assert_eq(stats(CLASS).spans, SPANS);
     ap__central_set_bound(CLASS, (SPANS + MORE) * SPAN_BYTES);
+    ap__central_set_thread(1);
     cr_assert_eq(take(CLASS, blocks + BLOCKS, (MORE + 1) * SLOTS), MORE * SLOTS);
-    cr_assert_eq(shard_at(1)->lists.members, MORE);
     cr_assert(ap__central_is_at_bound(CLASS));
+    ap__central_set_thread(0);
+    expect_refused();
+    ap__central_set_bound(CLASS, (SPANS + MORE + 2) * SPAN_BYTES);
+    cr_assert_eq(take(CLASS, blocks + BLOCKS, 3 * SLOTS), 2 * SLOTS);
+    cr_assert_eq(stats(CLASS).spans, SPANS + MORE + 2);
+    heap_check();
+}
+
+Test(bound, free_blocks_of_all_shards_are_claimed_before_it_is_reached)
+{
+    spread(blocks);
+    ap__central_set_bound(CLASS, SPANS * SPAN_BYTES);
+    give(blocks, 1);
+    ap__central_set_thread(1);
+    cr_assert_eq(take_one(), blocks[0], "the only one of the other shard");
+    expect_refused();
     give(blocks, 1);
     cr_assert(!ap__central_is_at_bound(CLASS));
-    cr_assert_eq(take_one(), blocks[0], "of the other shard");
+    cr_assert_eq(stats(CLASS).spans, SPANS);
     heap_check();
 }

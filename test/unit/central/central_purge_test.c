@@ -112,7 +112,7 @@ Test(central_purge, a_purge_waits_for_young_spans_of_any)
     thin_out(blocks, BLOCKS + MORE * SLOTS);
     for (unsigned young = 0; young < 2; young++) {
         ap__central_set_epoch(10 + 10 * young);
-        run_on_shard(young);
+        ap__central_set_thread(young);
         void *block = take_one();
         give(&block, 1);
         size_t others = young == 0 ? SPANS + MORE - 1 : 0; /* the second time: purged already */
@@ -350,7 +350,7 @@ static void expect_away_left_alone(unsigned number)
     bool pending;
     spread_to_both(blocks);
     thin_out(blocks, BLOCKS + MORE * SLOTS);
-    run_on_shard(number);
+    ap__central_set_thread(number);
     away_block = blocks[3 * SLOTS];
     struct ap__span *drained = span_of(away_block);
     takeable = MORE * (SLOTS - 1);

@@ -2,7 +2,7 @@
 /*
  * shards_give_test.c: blocks come back to a class that is divided.
  * Goal: each goes to the shard that its span names, whoever gives it, and drained spans go from there; misuse is told
- * apart in every shard. Method: direct calls on a fresh heap by one thread, which is all of them in turn;
+ * apart in every shard. Method: direct calls on a fresh heap by one thread, which changes its number;
  * fatal ones in a child.
  */
 #include "central/central_free_list.h"
@@ -21,7 +21,7 @@ Test(shards_give, blocks_go_back_to_the_shard_that_their_span_names)
     static void *blocks[BLOCKS + MORE * SLOTS];
     spread_to_both(blocks);
     for (unsigned number = 0; number < 2; number++) {
-        run_on_shard(number);
+        ap__central_set_thread(number);
         void *mixed[SLOTS];
         for (unsigned i = 0; i < SLOTS; i++) { /* of one and of the other in turn, then in pairs */
             unsigned of_second = (i < SLOTS / 2 ? i : i / 2) % 2;
@@ -49,7 +49,7 @@ Test(shards_give, drained_spans_of_any_go_back_to_the_page_heap_and_name_none)
     spread_to_both(blocks);
     unsigned in_second = BLOCKS + SLOTS;
     for (unsigned number = 0; number < 2; number++) {
-        run_on_shard(number);
+        ap__central_set_thread(number);
         unsigned ours[] = {number * SLOTS, in_second + number * SLOTS};
         for (unsigned i = 0; i < 2; i++) {
             struct ap__span *span = span_of(blocks[ours[i]]);
@@ -116,7 +116,7 @@ Test(shards_give, misuse_is_told_apart_in_each)
     spread_to_both(blocks);
     unsigned in_second = BLOCKS + SLOTS;
     unsigned firsts[] = {2 * SLOTS, in_second};
-    void *before[] = {blocks[9 * SLOTS], blocks[BLOCKS], blocks[BLOCKS + 2], blocks[9 * SLOTS + 7]};
+    void *before[] = {blocks[7 * SLOTS], blocks[BLOCKS], blocks[BLOCKS + 2], blocks[7 * SLOTS + 7]};
     void *gone = blocks[BLOCKS + 2 * SLOTS];
     void *other;
     cr_assert_eq(ap__central_take(CLASS - 1, &other, 1), 1);
@@ -140,7 +140,7 @@ Test(shards_give, a_record_of_another_class_is_no_span_of_this_one)
 {
     static void *blocks[BLOCKS + MORE * SLOTS];
     spread_to_both(blocks);
-    void *before[] = {blocks[9 * SLOTS], blocks[BLOCKS], blocks[BLOCKS + 2], blocks[9 * SLOTS + 7]};
+    void *before[] = {blocks[7 * SLOTS], blocks[BLOCKS], blocks[BLOCKS + 2], blocks[7 * SLOTS + 7]};
     void *p = blocks[2 * SLOTS];
     const uint16_t names[] = {0, ap__shard_name(0, CLASS - 1), ap__shard_name(1, CLASS + 1),
                               ap__shard_name(AP_CENTRAL_SHARDS_MAX - 1, AP_CLASS_COUNT - 1)};

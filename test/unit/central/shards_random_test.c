@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * shards_random_test.c: takes and gives in random order, by both threads of a class that is divided.
+ * shards_random_test.c: takes and gives in random order, of both shards of a class that is divided.
  * Goal: no block is lost, or counted in another shard than its span's; each is claimed from the own one. Method: one
- * thread, which is both in turn, beside a list of what it holds; memory is refused now and then, and
+ * thread, which changes its number, beside a list of what it holds; memory is refused now and then, and
  * everything is walked. The seed is printed.
  */
 #include "central/shards.h"
@@ -22,7 +22,7 @@ enum {
 
 static void *held[BLOCKS_MAX];
 static unsigned held_count;
-static unsigned here; /* the shard that is claimed from */
+static unsigned shard; /* this thread's */
 
 static void take_at_random(unsigned count)
 {
@@ -30,7 +30,7 @@ static void take_at_random(unsigned count)
     unsigned wanted = count < room ? count : room;
     unsigned taken = ap__central_take(CLASS, held + held_count, wanted);
     for (unsigned i = held_count; i < held_count + taken; i++) {
-        cr_assert_eq(named_by(held[i]), here, "claimed from the own shard");
+        cr_assert_eq(named_by(held[i]), shard, "claimed from the own shard");
         cr_assert(!ap__central_is_free(CLASS, held[i]));
     }
     held_count += taken;
@@ -62,8 +62,9 @@ static void random_step(unsigned step, unsigned *seed)
     unsigned draw = (unsigned)rand_r(seed) >> 4;
     bool grows = step / 200 % 2 == 0;
     if (draw % 4 == 0) {
-        here = draw / 4 % 2;
-        run_on_shard(here);
+        unsigned number = draw / 4 % 8;
+        ap__central_set_thread(number);
+        shard = number % 2;
     }
     refuse_memory(step / 500 % 2 != 0);
     if (draw % 16 < (grows ? 12 : 4)) {

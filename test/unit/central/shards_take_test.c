@@ -3,7 +3,7 @@
  * shards_take_test.c: which span of which shard a block comes from.
  * Goal: from the thread's own as long as there are any; then from a spare span of another's, which is taken over, or
  * from a new one; when memory is refused from the last one, too. Method: direct calls on a fresh heap by one thread,
- * which is all of them in turn; once a second one, stopped at a lock.
+ * which changes its number; in two tests a second one, while a lock is held.
  */
 #include "central/shards.h"
 
@@ -17,7 +17,7 @@
 #include "support/heap_check.h"
 #include "support/os_faults.h"
 
-/* Claims as a thread of `to`, which has no free slot, from the span after the first of `from`. */
+/* Claims by a thread of `to`, which has no free slot, from the span after the first of `from`. */
 static void expect_second_taken_over(unsigned to, unsigned from)
 {
     size_t spans = stats(CLASS).spans;
@@ -26,7 +26,7 @@ static void expect_second_taken_over(unsigned to, unsigned from)
     struct ap__span *second = ap__span_lists_second(&shard_at(from)->lists);
     unsigned members = shard_at(to)->lists.members;
     unsigned free_slots = second->slots.free_slots;
-    run_on_shard(to);
+    ap__central_set_thread(to);
     cr_assert_null(ap__span_lists_first(&shard_at(to)->lists));
     for (unsigned i = 0; i < free_slots; i++) {
         cr_assert_eq(span_of(take_one()), second);
@@ -66,7 +66,7 @@ Test(shards_take, another_thread_takes_the_second_span_over_and_leaves_the_only_
     cr_assert_eq(shard_at(1)->claimed, SLOTS + 1);
     /* And back, once the first has used up its own. */
     give(blocks + 7 * SLOTS, 5);
-    run_on_shard(0);
+    ap__central_set_thread(0);
     for (int i = 0; i < 3; i++) {
         cr_assert_eq(span_of(take_one()), span_of(blocks[3 * SLOTS]));
     }
@@ -83,7 +83,7 @@ Test(shards_take, a_thread_claims_from_spans_of_its_own_as_long_as_there_are)
     give(blocks + BLOCKS, SLOTS / 2);
     give(blocks + BLOCKS + SLOTS, SLOTS / 2);
     for (unsigned number = 0; number < 2; number++) {
-        run_on_shard(number);
+        ap__central_set_thread(number);
         for (unsigned i = 0; i < SLOTS / 2; i++) {
             cr_assert_eq(named_by(take_one()), number);
         }
@@ -97,17 +97,17 @@ Test(shards_take, lines_are_claimed_from_the_own_shard_only)
     void *lines[AP_BATCH_MAX];
     spread(blocks);
     give(blocks, SLOTS / 2);
-    run_on_shard(1);
+    ap__central_set_thread(1);
     cr_assert_eq(ap__central_take_lines(CLASS, lines, 4), 0);
-    run_on_shard(0);
+    ap__central_set_thread(0);
     cr_assert_eq(ap__central_take_lines(CLASS, lines, 4), 4);
     heap_check();
 }
 
-static void *claim_one(void *unused)
+static void *claim_one_of_second(void *unused)
 {
     (void)unused;
-    run_on_shard(1);
+    ap__central_set_thread(1);
     return take_one();
 }
 
@@ -129,7 +129,7 @@ Test(shards_take, no_span_is_added_where_a_block_has_come_back_meanwhile)
     uint64_t taken_before = atomic_load(&shard_at(1)->lock.taken);
     ap__lock_take(&shard_at(0)->lock);
     atomic_store(&shard_at(0)->lists.has_spare, true); /* as if another had just taken that over */
-    cr_assert_eq(pthread_create(&thread, NULL, claim_one, NULL), 0);
+    cr_assert_eq(pthread_create(&thread, NULL, claim_one_of_second, NULL), 0);
     wait_until_it_waits(taken_before);
     give(blocks + BLOCKS, 1);
     atomic_store(&shard_at(0)->lists.has_spare, false);
@@ -140,9 +140,33 @@ Test(shards_take, no_span_is_added_where_a_block_has_come_back_meanwhile)
     heap_check();
 }
 
+/* So that the lock of its own is not free before the span is claimed from. */
+Test(shards_take, a_class_grows_without_a_wait_for_another_shards_lock, .timeout = 20)
+{
+    static void *blocks[2 * BLOCKS];
+    pthread_t thread;
+    void *claimed;
+    init(4);
+    ap__central_share();
+    cr_assert_eq(take(CLASS, blocks, BLOCKS), BLOCKS);
+    ap__central_set_thread(1);
+    unsigned more = BLOCKS - SLOTS;
+    cr_assert_eq(take(CLASS, blocks + BLOCKS, more), more);
+    cr_assert_eq(ap__central_shards(CLASS), 2);
+    uint64_t taken_before = atomic_load(&shard_at(1)->lock.taken);
+    ap__lock_take(&shard_at(0)->lock);
+    cr_assert_eq(pthread_create(&thread, NULL, claim_one_of_second, NULL), 0);
+    cr_assert_eq(pthread_join(thread, &claimed), 0);
+    ap__lock_release(&shard_at(0)->lock);
+    cr_assert_eq(atomic_load(&shard_at(1)->lock.taken), taken_before + 1);
+    cr_assert_eq(named_by(claimed), 1);
+    cr_assert_eq(ap__central_shards(CLASS), 4);
+    heap_check();
+}
+
 /* ------------------------------------------------------------ without memory */
 
-/* As a claim by a thread of the shard, which is then to be found there. */
+/* As a claim by a thread of the shard. */
 static bool find_span(unsigned number)
 {
     struct ap__shard *shard = shard_at(number);
@@ -153,7 +177,7 @@ static bool find_span(unsigned number)
     return found;
 }
 
-/* Claims all free slots of a shard's only span, whoever this thread is. Returns how many. */
+/* Claims all free slots of a shard's only span, whatever this thread's is. Returns how many. */
 static unsigned use_up(unsigned number, void **blocks)
 {
     struct ap__shard *shard = shard_at(number);
@@ -221,7 +245,7 @@ Test(shards_take, without_memory_the_only_span_is_taken_over_too)
         void *block = blocks[5 * SLOTS];
         give(&block, 1);
         cr_assert_eq(named_by(block), 1 - to);
-        run_on_shard(to);
+        ap__central_set_thread(to);
         refuse_memory(true);
         cr_assert_eq(take_one(), block);
         cr_assert_eq(named_by(block), to);
@@ -252,11 +276,11 @@ Test(shards_take, without_memory_every_free_slot_can_be_claimed_by_any_thread)
     spread_to_both(blocks);
     for (unsigned round = 0; round < 4; round++) {
         unsigned given = give_some(blocks);
-        run_on_shard(round % 2);
+        ap__central_set_thread(round % 2);
         refuse_memory(true);
         cr_assert_eq(ap__central_take(CLASS, again, BLOCKS), given, "round %u", round);
         cr_assert_eq(ap__central_take(CLASS, again, 1), 0);
-        run_on_shard(1 - round % 2);
+        ap__central_set_thread(1 - round % 2);
         cr_assert_eq(ap__central_take(CLASS, again, 1), 0);
         refuse_memory(false);
         cr_assert_eq(stats(CLASS).claimed, BLOCKS + MORE * SLOTS);
@@ -267,7 +291,8 @@ Test(shards_take, without_memory_every_free_slot_can_be_claimed_by_any_thread)
 /* As above, but it is the kernel that refuses. */
 Test(shards_take, spans_that_are_there_serve_when_the_kernel_refuses_more)
 {
-    static void *blocks[BLOCKS_MAX];
+    enum { MOST = 10 * BLOCKS }; /* beyond what the kernel gives at a time */
+    static void *blocks[MOST];
     spread(blocks);
     os_faults_fail_always(OS_FAULTS_MMAP);
     os_faults_fail_always(OS_FAULTS_MPROTECT);
@@ -275,12 +300,12 @@ Test(shards_take, spans_that_are_there_serve_when_the_kernel_refuses_more)
     unsigned got;
     while ((got = take(CLASS, blocks + count, SLOTS)) == SLOTS) {
         count += got;
-        cr_assert_leq(count + SLOTS, BLOCKS_MAX);
+        cr_assert_leq(count + SLOTS, MOST);
     }
     count += got;
     cr_assert_eq(stats(CLASS).claimed, stats(CLASS).slots);
     give(blocks + SLOTS, 2 * SLOTS - 1);
-    run_on_shard(1);
+    ap__central_set_thread(1);
     cr_assert_eq(take(CLASS, blocks + SLOTS, 2 * SLOTS), 2 * SLOTS - 1);
     os_faults_reset();
     cr_assert_eq(stats(CLASS).claimed, count);

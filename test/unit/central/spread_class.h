@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * spread_class.h: a class of blocks that two threads have divided, for tests of what is done shard by shard.
+ * spread_class.h: a class of blocks that threads have divided, for tests of what is done shard by shard.
  *
  * The class is the largest that is ever divided, so that there are few blocks a span. A test runs in a process of its
- * own, on a heap that is fresh: first comes init(), or what calls it. One thread is all threads in turn. Needs Criterion.
+ * own, on a heap that is fresh: first comes init(), or what calls it. One thread stands for several, by changing its
+ * number. Needs Criterion.
  */
 #ifndef TEST_UNIT_CENTRAL_SPREAD_CLASS_H
 #define TEST_UNIT_CENTRAL_SPREAD_CLASS_H
@@ -19,10 +20,10 @@ enum {
     CLASS = 40,
     SIZE = 2048, /* the largest that is spread: few blocks a span */
     SLOTS = 32,
-    SPANS = 8, /* with which a class is spread to two shards */
+    SPANS = 8, /* with which a class of two shards is spread; each doubling takes twice as many */
     BLOCKS = SPANS * SLOTS,
-    MORE = 4, /* spans of the second shard */
-    BLOCKS_MAX = 8 * BLOCKS,
+    MORE = 4,                /* spans of the second shard */
+    BLOCKS_MAX = 4 * BLOCKS, /* of as many spans as it takes for eight shards */
 };
 
 static inline void init(unsigned shards)
@@ -80,17 +81,10 @@ static inline void give(void *const *blocks, unsigned count)
     ap__central_give(CLASS, blocks, count, "free");
 }
 
-/* This thread claims from the shard from now on. */
-static inline void run_on_shard(unsigned number)
-{
-    ap__central_set_thread(number);
-}
-
-/* All blocks of as many spans as it takes, of the first shard, where this thread is. */
+/* All blocks of as many spans as it takes, of the first shard, which is this thread's. */
 static inline void spread(void **blocks)
 {
     init(2);
-    run_on_shard(0);
     ap__central_share();
     cr_assert_eq(take(CLASS, blocks, BLOCKS), BLOCKS);
     cr_assert(ap__central_is_spread(CLASS));
@@ -101,7 +95,7 @@ static inline void spread(void **blocks)
 static inline void spread_to_both(void **blocks)
 {
     spread(blocks);
-    run_on_shard(1);
+    ap__central_set_thread(1);
     cr_assert_eq(take(CLASS, blocks + BLOCKS, MORE * SLOTS), MORE * SLOTS);
     cr_assert_eq(shard_at(0)->lists.members, SPANS);
     cr_assert_eq(shard_at(1)->lists.members, MORE);

@@ -78,7 +78,7 @@ static void build_packed(void)
 
 void build(void)
 {
-    ap__shards_init(2); /* whatever processors there are: for a shard that no span is of */
+    ap__shards_init(2); /* no class comes to have the second: a shard that no span is of */
     for (size_t i = 0; i < LARGES; i++) {
         built.larges[i] = ap_malloc(i == 0 ? LONG_BYTES : LARGE_BYTES);
         memset(built.larges[i], 1, LARGE_BYTES);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * fork_test.c: the fork handlers.
- * Goal: at the fork every lock is held by the forking thread, handlers of others may allocate on all
- * sides, and no lock is held afterwards. Method: handlers registered before and after ours; threads that
- * allocate all the while.
+ * Goal: at the fork every lock is held by the forking thread, handlers of others may allocate on all sides, and no lock
+ * is held afterwards; also while classes get more locks. Method: handlers registered before and after ours; threads
+ * that allocate all the while.
  */
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -13,6 +13,7 @@
 
 #include "apmalloc.h"
 #include "central/central_free_list.h"
+#include "central/shards.h"
 #include "central/transfer_cache.h"
 #include "heap/page_heap.h"
 #include "meta/meta.h"
@@ -58,9 +59,12 @@ static void allocate_all_kinds(void)
 
 static bool early_prepare_ran_under_all_locks;
 
+static bool early_prepare_ran_without_some;
+
 static void early_prepare(void)
 {
     early_prepare_ran_under_all_locks = all_locks_are_mine();
+    early_prepare_ran_without_some |= !early_prepare_ran_under_all_locks;
     allocate_all_kinds();
 }
 
@@ -139,4 +143,74 @@ Test(fork, handlers_registered_before_ours_run_under_our_locks)
     waitpid(pid, NULL, 0);
     cr_assert(early_prepare_ran_under_all_locks);
     cr_assert(no_lock_is_mine());
+}
+
+/* ------------------------------------------------------------ while classes get more shards */
+
+static _Atomic(unsigned) at_work;
+
+/* Whatever the class' bound is. */
+static unsigned claim(unsigned size_class, void **blocks, unsigned count)
+{
+    unsigned claimed;
+    while ((claimed = ap__central_take(size_class, blocks, count)) == 0 &&
+           ap__central_add_span(size_class)) {
+    }
+    return claimed;
+}
+
+/* Of each class that is ever divided, until it has all shards. What it claims is lost. */
+static void *spread_classes(void *unused)
+{
+    void *blocks[AP_BATCH_MAX];
+    ap_free(ap_malloc(1));
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        while (ap__central_shards(c) < ap__shards_of(c)) {
+            cr_assert_neq(claim(c, blocks, AP_BATCH_MAX), 0);
+        }
+    }
+    atomic_fetch_sub(&at_work, 1);
+    return unused;
+}
+
+/* Every shard serves. */
+static int claim_of_all_shards(void)
+{
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        for (unsigned number = 0; number < AP_CENTRAL_SHARDS_MAX; number++) {
+            void *block;
+            ap__central_set_thread(number);
+            if (claim(c, &block, 1) != 1) {
+                return 2;
+            }
+            ap__central_give(c, &block, 1, "free");
+        }
+    }
+    return no_lock_is_mine() && !ap__lock_is_at_work() ? 0 : 3;
+}
+
+Test(fork, all_locks_are_taken_while_classes_get_more_of_them, .timeout = 100)
+{
+    pthread_t threads[THREADS];
+    ap_free(ap_malloc(1));
+    atomic_store(&at_work, THREADS);
+    for (int i = 0; i < THREADS; i++) {
+        cr_assert_eq(pthread_create(&threads[i], NULL, spread_classes, NULL), 0);
+    }
+    do {
+        pid_t pid = fork();
+        cr_assert_neq(pid, -1);
+        if (pid == 0) {
+            alarm(30);
+            _exit(claim_of_all_shards());
+        }
+        cr_assert(no_lock_is_mine() && !ap__lock_is_at_work());
+        int status;
+        cr_assert_eq(waitpid(pid, &status, 0), pid);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
+    } while (atomic_load(&at_work) != 0);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    cr_assert(!early_prepare_ran_without_some);
 }
