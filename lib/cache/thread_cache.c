@@ -164,9 +164,9 @@ static void fold_lower(struct ap__thread_cache *cache, unsigned size_class)
 
 /* ------------------------------------------------------------ down and up */
 
-/* Whether other threads are likely to want what a list gives back sooner than its own thread. One thread alone has nobody
- * to pass blocks to. Where the class is spread,
- * who also allocates finds its blocks in its own processor's spans again, together; who only frees gives to others. */
+/* Whether other threads are likely to want what a list gives back sooner than its own thread. One thread alone has
+ * nobody to pass blocks to. Where the class is spread, who also allocates finds its blocks in the spans of its own
+ * shard again, together; who only frees gives to others. */
 static bool is_for_others(const struct ap__thread_cache *cache, unsigned size_class)
 {
     return ap__size_class[size_class].size <= TRANSFER_SIZE_MAX && ap__central_is_shared() &&
