@@ -256,7 +256,7 @@ Test(shards, one_for_all_threads_is_the_same_as_none)
     ap__central_share();
     cr_assert_eq(take(CLASS, blocks, BLOCKS_MAX), BLOCKS_MAX);
     cr_assert(!ap__central_is_spread(CLASS));
-    cr_assert_eq(shard_at(0)->lists.members, 8 * SPANS);
+    cr_assert_eq(shard_at(0)->lists.members, BLOCKS_MAX / SLOTS);
     heap_check();
 }
 
