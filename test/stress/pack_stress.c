@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "base/compiler.h"
+#include "base/size_class.h"
+#include "central/central_free_list.h"
 #include "pack/pack.h"
 #include "stress.h"
 #include "support/consistency.h"
@@ -227,7 +229,9 @@ static void expect_figures(void)
     }
     struct ap__pack_stats stats;
     ap__pack_stats(&stats);
-    STRESS_CHECK(blocks != 0);
+    /* Else threads may have found that these blocks replace each other, and all have spans of their classes. */
+    bool packs_always = ap__central_bound(ap__class_of_size(AP__PACK_SIZE_MIN)) == 0;
+    STRESS_CHECK(blocks != 0 || !packs_always);
     STRESS_CHECK(stats.blocks == blocks);
     STRESS_CHECK(stats.block_bytes == bytes);
     STRESS_CHECK(stats.span_bytes >= bytes);
