@@ -3,8 +3,9 @@
  * pack_pools.c: spans come, go, and move from pool to pool.
  *
  * A span is taken over from a pool of which a sixty-fourth is free, a quarter of a span at least: what eight threads' pools
- * have free at the peak of a heap that breathes is 1 of 300 MiB less than with a sixteenth and two spans. When there is no
- * memory for a new span, from any.
+ * have free at the peak of a heap that breathes is 1.5 of 300 MiB less than with a sixteenth and two spans. But not the
+ * only one that a pool can claim from: two would take it from each other by turns. When there is no memory for a new
+ * span, from any.
  */
 #include "pack/pack_pools.h"
 
