@@ -86,7 +86,7 @@ static void step(struct model *model)
 {
     struct held *held = &model->held[random_below(model, HELD_MAX)];
     bool wanted = (size_t)(held - model->held) < model->most;
-    bool more;
+    bool more = false;
     if (held->piece != NULL && (!wanted || random_below(model, 2) == 0)) {
         give(model, held);
     } else if (held->piece == NULL && wanted) {
