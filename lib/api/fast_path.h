@@ -63,6 +63,19 @@ static AP_ALWAYS_INLINE bool ap__find_inline(uintptr_t base, const void *p, size
     return *offset_16 < ap__region_limit_16();
 }
 
+/* Puts a block on this thread's list of a class. `false`: it has no room, or has the block on top. */
+static AP_ALWAYS_INLINE bool ap__push_to_inline(size_t size_class, void *p)
+{
+    struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
+    ap__slot *top = ap__free_list_top(list);
+    if (AP_UNLIKELY(top == list->full) || AP_MISUSED(ap__slot_load_own(top) == p)) {
+        return false;
+    }
+    ap__slot_store(top + 1, p);
+    ap__free_list_set_top(list, top + 1);
+    return true;
+}
+
 /* `false`: that is for a slow path. */
 static AP_ALWAYS_INLINE bool ap__push_inline(void *p)
 {
@@ -75,14 +88,7 @@ static AP_ALWAYS_INLINE bool ap__push_inline(void *p)
     size_t size_class = atomic_load_explicit((_Atomic(uint8_t) *)base +
                                                  (offset_16 >> (AP_PAGE_HEAP_GRANULE_SHIFT - 4)),
                                              memory_order_relaxed);
-    struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    if (AP_UNLIKELY(top == list->full) || AP_MISUSED(ap__slot_load_own(top) == p)) {
-        return false;
-    }
-    ap__slot_store(top + 1, p);
-    ap__free_list_set_top(list, top + 1);
-    return true;
+    return ap__push_to_inline(size_class, p);
 }
 
 static AP_ALWAYS_INLINE void ap__free_inline(void *p, const char *function)

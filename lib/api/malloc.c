@@ -333,14 +333,9 @@ static void free_small(unsigned size_class, void *p, const char *function)
 
 static void keep_packed(unsigned size_class, void *p, const char *function)
 {
-    struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    if (AP_UNLIKELY(top == list->full) || AP_MISUSED(ap__slot_load_own(top) == p)) {
+    if (AP_UNLIKELY(!ap__push_to_inline(size_class, p))) {
         free_small(size_class, p, function);
-        return;
     }
-    ap__slot_store(top + 1, p);
-    ap__free_list_set_top(list, top + 1);
 }
 
 static void free_packed(struct ap__span *span, void *p, const char *function)
