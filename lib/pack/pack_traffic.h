@@ -23,6 +23,9 @@ struct ap__pack_traffic {
     /* Of 65,536 blocks, those that took the place of one, in a mean that forgets a 64th. */
     uint16_t replacing[AP_PACK_KINDS];
     bool given_last[AP_PACK_KINDS];
+    /* The same for blocks of all sizes together. */
+    uint16_t all_replacing;
+    bool all_given_last;
 };
 
 /* A block of so many bytes was taken; `waited`: somebody had to wait for the lock. `true`: such blocks replace each
