@@ -23,7 +23,7 @@
 
 /* api/malloc.c; `function` is the entry point's name, for reports. */
 AP_COLD void *ap__malloc_slow(size_t size);
-AP_COLD void ap__free_slow(void *p, const char *function);
+AP_NOINLINE void ap__free_slow(void *p, const char *function);
 AP_COLD void ap__delete_slow(void *p, size_t size, const char *function);
 /* A small block, where the hit path has none; leaves errno alone. */
 AP_COLD void *ap__take_quiet(size_t alignment, size_t size, unsigned size_class);

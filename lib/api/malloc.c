@@ -25,6 +25,7 @@
 #include "large/large.h"
 #include "life/init.h"
 #include "pack/pack.h"
+#include "pack/pack_place.h"
 
 void *ap__no_memory(void)
 {
@@ -275,21 +276,13 @@ static size_t exact_size(const void *p, const char *function)
     return size;
 }
 
-/* The class in whose lists a packed block of so many bytes may be kept; 0: none. */
-static unsigned class_to_keep_in(size_t bytes)
-{
-    unsigned size_class = bytes - 1 < AP__PACK_SIZE_MAX ? ap__class_for(bytes) : 0;
-    return ap__size_class[size_class].size == bytes && ap__pack_is_recycled(size_class) ? size_class
-                                                                                        : 0;
-}
-
 static size_t packed_size(struct ap__span *span, const void *p, const char *function)
 {
     size_t usable = ap__pack_usable_size(span, p);
     if (AP_UNLIKELY(usable == 0)) {
         ap__misuse(function, p, ap__pack_why_no_block(span, p));
     }
-    unsigned size_class = ap__pack_recycles_any() ? class_to_keep_in(usable) : 0;
+    unsigned size_class = ap__pack_class_to_keep(usable >> AP_UNIT_SHIFT);
     if (size_class != 0) {
         ap__check_live(size_class, p, function);
     }
@@ -331,19 +324,11 @@ static void free_small(unsigned size_class, void *p, const char *function)
     }
 }
 
-static void keep_packed(unsigned size_class, void *p, const char *function)
-{
-    if (AP_UNLIKELY(!ap__push_to_inline(size_class, p))) {
-        free_small(size_class, p, function);
-    }
-}
-
 static void free_packed(struct ap__span *span, void *p, const char *function)
 {
-    unsigned size_class =
-        ap__pack_recycles_any() ? class_to_keep_in(ap__pack_usable_size(span, p)) : 0;
+    unsigned size_class = ap__pack_recycles_any() ? ap__pack_kept_class(p) : 0;
     if (size_class != 0) {
-        keep_packed(size_class, p, function);
+        free_small(size_class, p, function); /* its list has no room */
     } else if (ap__pack_give(span, p, function)) {
         ap__decay_poll();
     }
@@ -372,14 +357,14 @@ static void free_exact(void *p, const char *function, const void *caller)
     }
 }
 
-void ap__free_slow(void *p, const char *function)
+static AP_NOINLINE void free_any(void *p, const char *function, const void *caller)
 {
     if (p == NULL) {
         return;
     }
     check_aligned(p, function);
     if (AP_UNLIKELY(ap__is_exact(p))) {
-        free_exact(p, function, CALLER);
+        free_exact(p, function, caller);
         return;
     }
     unsigned size_class = ap__page_heap_class_of(p);
@@ -392,6 +377,15 @@ void ap__free_slow(void *p, const char *function)
         free_packed(packed, p, function);
     } else {
         free_large(p, function);
+    }
+}
+
+/* No frame up to here: see pack_place.h. */
+void ap__free_slow(void *p, const char *function)
+{
+    unsigned kept = ap__pack_recycles_any() ? ap__pack_kept_class(p) : 0;
+    if (kept == 0 || !ap__push_to_inline(kept, p)) {
+        free_any(p, function, CALLER);
     }
 }
 

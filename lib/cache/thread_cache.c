@@ -169,9 +169,9 @@ static void fold_lower(struct ap__thread_cache *cache, unsigned size_class)
  * shard again, together; who only frees gives to others. */
 static bool is_for_others(const struct ap__thread_cache *cache, unsigned size_class)
 {
-    return ap__size_class[size_class].size <= TRANSFER_SIZE_MAX && ap__central_is_shared() &&
-           !ap__pack_is_recycled(size_class) &&
-           (cache->infos[size_class].refill == 0 || !ap__central_is_spread(size_class));
+    return ap__pack_is_recycled(size_class) ||
+           (ap__size_class[size_class].size <= TRANSFER_SIZE_MAX && ap__central_is_shared() &&
+            (cache->infos[size_class].refill == 0 || !ap__central_is_spread(size_class)));
 }
 
 /* Gives blocks back: what other threads are likely to want soon stays within their reach. */
@@ -183,7 +183,7 @@ static void give_back(struct ap__thread_cache *cache, unsigned size_class, void 
         kept = (unsigned)ap__min(ap__transfer_room(size_class), count);
     }
     if (kept != 0) {
-        ap__central_check_slots(size_class, blocks, kept, function);
+        ap__pack_check_kept(size_class, blocks, kept, function);
         kept = ap__transfer_give(size_class, blocks, kept);
     }
     AP__YIELD_POINT();
@@ -456,7 +456,7 @@ static void overflow(struct ap__thread_cache *cache, unsigned size_class, void *
     if (!has_room(cache, size_class) &&
         !ap__list_grow(cache, size_class, most_useful(info, size_class))) {
         if (info->capacity == 0) {
-            ap__pack_give_kept(size_class, &p, 1, function);
+            give_back(cache, size_class, &p, 1, function);
             return;
         }
         unfold(cache, size_class);

@@ -8,7 +8,7 @@
  * How much a stack may hold follows its use. Blocks kept here pin the spans they are of, and a thread that
  * takes back what it gave itself would have them from the central free list at the same cost. So the limit
  * starts at one small batch; a batch that goes from one thread to another doubles it, up to the
- * bound; one that returns to its giver halves it.
+ * bound; one that returns to its giver halves it. But where blocks come from a search, returning is as good as travelling.
  *
  * Shards: up to SHARD_FREE_CPUS processors one is enough: the lock is held for a copy of a batch of
  * addresses, of a few batches at most. Beyond that, one for every CPUS_PER_SHARD processors.
@@ -31,6 +31,8 @@ enum {
     CPUS_PER_SHARD = 4,
     BATCHES_MIN = 2,   /* within the bound, so that a batch in each direction fits */
     BLOCKS_MAX = 2048, /* room for */
+    KEPT_DIVISOR =
+        2, /* of the bound, what costs more to bring back than to keep may take; see ap__transfer_keep_all() */
     LAST_SHARD = AP_TRANSFER_SHARDS_MAX - 1,
     LAST_CLASS = AP_CLASS_COUNT - 1
 };
@@ -93,10 +95,22 @@ static unsigned capacity_of(unsigned size_class)
     return (unsigned)ap__min(blocks, BLOCKS_MAX);
 }
 
+static _Atomic(bool) keeps_all[AP_CLASS_COUNT];
+
+void ap__transfer_keep_all(unsigned size_class)
+{
+    /* relaxed: a stack that does not know yet keeps fewer. */
+    atomic_store_explicit(&keeps_all[size_class], true, memory_order_relaxed);
+}
+
+/* The least that a stack may hold when it is full. */
 static unsigned initial_limit(unsigned size_class, unsigned capacity)
 {
     const struct ap__size_class *info = &ap__size_class[size_class];
     size_t blocks = ap__min(INITIAL_BYTES / info->size, info->batch);
+    if (atomic_load_explicit(&keeps_all[size_class], memory_order_relaxed)) {
+        blocks = ap__max(capacity / KEPT_DIVISOR, (size_t)BATCHES_MIN * info->batch);
+    }
     return (unsigned)ap__min(ap__max(blocks, 1), capacity);
 }
 

@@ -21,6 +21,10 @@ enum { AP_TRANSFER_SHARDS_MAX = 8 };
 /* `shards` of 0: as many as suit the number of processors. Once, before the first use. */
 void ap__transfer_init(unsigned shards, size_t class_bytes_max);
 
+/* Blocks of the class cost more to bring back than to keep: its stacks hold up to half of their bound from now on also of
+ * what returns to its giver. Any thread, takes no lock. */
+void ap__transfer_keep_all(unsigned size_class);
+
 /* How many blocks would probably be kept now. Takes no lock, may be late. */
 unsigned ap__transfer_room(unsigned size_class);
 

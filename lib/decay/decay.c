@@ -150,7 +150,7 @@ static bool empty_transfer_caches(unsigned size_class)
     for (unsigned shard = 0; shard < ap__transfer_shards(); shard++) {
         unsigned got;
         while ((got = ap__transfer_take_unused(size_class, shard, blocks, AP_BATCH_MAX)) != 0) {
-            ap__central_give(size_class, blocks, got, "free");
+            ap__pack_give_kept(size_class, blocks, got, "free");
         }
     }
     return ap__transfer_count(size_class) != 0;
@@ -198,7 +198,7 @@ void ap__decay_empty_caches(const char *function)
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
         unsigned got;
         while ((got = ap__transfer_drain(c, blocks, AP_BATCH_MAX)) != 0) {
-            ap__central_give(c, blocks, got, function);
+            ap__pack_give_kept(c, blocks, got, function);
         }
     }
 }

@@ -47,7 +47,7 @@ static struct map maps[MAP_COUNT] = {
     [SPAN_MAP] = {.entry_bytes = sizeof(struct ap__span *)},
 };
 static size_t granules_reserved;
-static size_t first_granule;
+size_t ap__region_first;
 static size_t page_bytes;
 
 static uint8_t *clean_map(void)
@@ -86,7 +86,7 @@ static void place_maps(char *base, size_t granules)
         offset += map_bytes(&maps[i], granules) + page_bytes;
     }
     granules_reserved = granules;
-    first_granule = ap__align_up(offset, AP_GRANULE) >> AP_PAGE_HEAP_GRANULE_SHIFT;
+    ap__region_first = ap__align_up(offset, AP_GRANULE) >> AP_PAGE_HEAP_GRANULE_SHIFT;
 }
 
 /* There is no region: nothing may grow into addresses that are somebody else's by now. */
@@ -97,7 +97,7 @@ static void forget_maps(void)
         maps[i].usable_bytes = 0;
     }
     granules_reserved = 0;
-    first_granule = 0;
+    ap__region_first = 0;
 }
 
 /* Makes the entries of all granules below `granules` usable. */
@@ -133,7 +133,7 @@ bool ap__region_init(size_t reserve_bytes)
             continue;
         }
         place_maps(base, size >> AP_PAGE_HEAP_GRANULE_SHIFT);
-        if (!commit_maps(first_granule)) {
+        if (!commit_maps(ap__region_first)) {
             (void)ap__os_unmap(base, size);
             forget_maps();
             return false;
@@ -144,7 +144,7 @@ bool ap__region_init(size_t reserve_bytes)
         atomic_store_explicit(&ap__region_class_map, (_Atomic(uint8_t) *)base,
                               memory_order_relaxed);
         AP__YIELD_POINT();
-        publish_limit(first_granule);
+        publish_limit(ap__region_first);
         return true;
     }
     return false;
@@ -183,12 +183,7 @@ size_t ap__region_unused_bytes(void)
 
 size_t ap__region_usable_bytes(void)
 {
-    return (ap__region_limit_granules() - first_granule) << AP_PAGE_HEAP_GRANULE_SHIFT;
-}
-
-size_t ap__region_first_granule(void)
-{
-    return first_granule;
+    return (ap__region_limit_granules() - ap__region_first) << AP_PAGE_HEAP_GRANULE_SHIFT;
 }
 
 void ap__region_set_class(size_t first, size_t granules, unsigned size_class)

@@ -58,8 +58,13 @@ size_t ap__region_unused_bytes(void);
 /* Bytes made usable for spans so far, the maps not counted. */
 size_t ap__region_usable_bytes(void);
 
-/* The first granule that spans may use; 0 before init. */
-size_t ap__region_first_granule(void);
+/* The first granule that spans may use; 0 before init, constant afterwards. */
+extern AP_HIDDEN size_t ap__region_first;
+
+static inline size_t ap__region_first_granule(void)
+{
+    return ap__region_first;
+}
 
 static inline uintptr_t ap__region_base(void)
 {

@@ -10,19 +10,19 @@
 #include "base/counter.h"
 #include "base/size_class.h"
 #include "central/central_free_list.h"
+#include "central/transfer_cache.h"
 #include "heap/huge_pages.h"
 #include "heap/page_heap.h"
 #include "os/bell.h"
 #include "os/os.h"
 #include "os/yield.h"
+#include "pack/pack_place.h"
 #include "pack/pack_pools.h"
 
 enum {
     POPULATE_SPANS_MIN = 8, /* so that an eighth more than is used is there at most */
     POLL_RELEASES = 16,
-    SPAN_UNITS = AP__PACK_SPAN_GRANULES << (AP_PAGE_HEAP_GRANULE_SHIFT - AP_UNIT_SHIFT),
 };
-#define SPAN_BYTES ((size_t)SPAN_UNITS << AP_UNIT_SHIFT)
 
 /* Set by init, constant afterwards. */
 static bool populates;
@@ -45,12 +45,17 @@ void ap__pack_init(enum ap__when when, bool populate)
     set_bounds(bounds[when]);
 }
 
-_Atomic(bool) ap__pack_recycles[AP_CLASS_COUNT];
+_Atomic(uint8_t) ap__pack_classes_to_keep[AP__PACK_SIZE_MAX / AP_UNIT_BYTES + 1];
+_Atomic(bool) ap__pack_recycling;
 
 static void set_recycled(unsigned size_class)
 {
-    atomic_store_explicit(&ap__pack_recycles[size_class], true, memory_order_relaxed);
-    atomic_store_explicit(&ap__pack_recycles[0], true, memory_order_relaxed);
+    size_t size = ap__size_class[size_class].size;
+    AP_ASSERT(size % AP_UNIT_BYTES == 0);
+    ap__transfer_keep_all(size_class); /* bringing one back is a lock and a search */
+    atomic_store_explicit(&ap__pack_classes_to_keep[size >> AP_UNIT_SHIFT], (uint8_t)size_class,
+                          memory_order_relaxed);
+    atomic_store_explicit(&ap__pack_recycling, true, memory_order_relaxed);
 }
 
 /* These blocks replace each other: those of the class, and of the fine one below it, belong into thread caches. In a small
@@ -206,58 +211,18 @@ void *ap__pack_take(size_t size_bytes, unsigned thread)
 
 /* ------------------------------------------------------------ give */
 
-struct ap__span *ap__pack_span_of(const void *p)
+/* Whether a live block starts at `p`, and at which unit of its span; as ap__pack_find_unit(). */
+static inline bool find_block(const struct ap__span *span, const void *p,
+                              struct ap__pack_place *place)
 {
-    size_t granule = ap__region_granule_of((uintptr_t)p);
-    if (granule >= ap__region_limit_granules() || granule < ap__region_first_granule()) {
-        return NULL;
-    }
-    struct ap__span *span = ap__region_span_of(granule);
-    return span != NULL && ap__span_peek_state(span) == AP__SPAN_PACKED &&
-                   (uintptr_t)p - ap__span_peek_start(span) < SPAN_BYTES
-               ? span
-               : NULL;
-}
-
-/* A unit of a span. */
-struct place {
-    struct ap__unit_map map;
-    unsigned unit;
-};
-
-/*
- * Which unit of the span an address lies in. `false`: the span is not packed any more, or lies elsewhere by now.
- *
- * With the lock, or for the owner of a block there, this is exact. A wrong pointer may come without either, while the span
- * drains and its record becomes another's. Then each word of the record may be of another time, but each is read once: the
- * bitmaps are such, perhaps of another span or of none any more, and the unit is one of theirs. So what is found may be
- * wrong, but nothing wild is read.
- */
-static inline bool find_unit(const struct ap__span *span, const void *p, struct place *place)
-{
-    /* acquire: pairs with the release in add_span_locked() of pack_pools.c. */
-    ap__unit_word *words = atomic_load_explicit(&span->unit_map, memory_order_acquire);
-    AP__YIELD_POINT();
-    size_t offset = (uintptr_t)p - ap__span_peek_start(span);
-    if (AP_UNLIKELY(words == NULL || offset >= SPAN_BYTES)) {
-        return false;
-    }
-    place->map = ap__unit_map_at(words, SPAN_UNITS);
-    place->unit = (unsigned)(offset >> AP_UNIT_SHIFT);
-    return true;
-}
-
-/* Whether a live block starts at `p`, and at which unit of its span; as find_unit(). */
-static inline bool find_block(const struct ap__span *span, const void *p, struct place *place)
-{
-    return (uintptr_t)p % AP_UNIT_BYTES == 0 && find_unit(span, p, place) &&
+    return (uintptr_t)p % AP_UNIT_BYTES == 0 && ap__pack_find_unit(span, p, place) &&
            ap__unit_map_is_start(&place->map, place->unit);
 }
 
 enum ap__misuse_cause ap__pack_why_no_block(const struct ap__span *span, const void *p)
 {
-    struct place place;
-    bool is_inside = find_unit(span, p, &place) && ap__unit_is(place.map.used, place.unit);
+    struct ap__pack_place place;
+    bool is_inside = ap__pack_find_unit(span, p, &place) && ap__unit_is(place.map.used, place.unit);
     return is_inside ? AP__MISUSE_INTERIOR : AP__MISUSE_NOT_LIVE;
 }
 
@@ -300,14 +265,14 @@ static void release_locked(struct ap__pack_pool *pool, struct ap__span *span, un
     note_free_locked(pool, span, unit, units);
 }
 
-static size_t block_bytes_at(const struct place *place)
+static size_t block_bytes_at(const struct ap__pack_place *place)
 {
     return bytes_of(ap__unit_map_length(&place->map, place->unit));
 }
 
 /* Whether the block may be given back as one of `bytes`, 0: of any length. Where one of another length begins, that
  * which is meant is gone, or the program resized it after it had freed it. */
-static bool has_length(const struct place *place, size_t bytes)
+static bool has_length(const struct ap__pack_place *place, size_t bytes)
 {
     return bytes == 0 || block_bytes_at(place) == bytes;
 }
@@ -320,7 +285,7 @@ static bool give(struct ap__span *span, void *p, size_t bytes, const char *funct
     bool is_time = false;
     struct ap__pack_pool *pool = ap__pack_enter(span);
     if (AP_LIKELY(pool != NULL)) {
-        struct place place;
+        struct ap__pack_place place;
         bool is_start = find_block(span, p, &place);
         is_block = is_start && has_length(&place, bytes);
         if (AP_LIKELY(is_block)) {
@@ -344,24 +309,56 @@ bool ap__pack_give(struct ap__span *span, void *p, const char *function)
     return give(span, p, 0, function);
 }
 
+/* How many of the first blocks are of spans of the class, as far as one sees; *packed: the span of the one behind them. */
+static unsigned count_plain(unsigned size_class, void *const *blocks, unsigned count,
+                            struct ap__span **packed)
+{
+    unsigned plain = 0;
+    *packed = NULL;
+    if (!ap__pack_is_recycled(size_class)) {
+        return count;
+    }
+    while (plain < count && (*packed = ap__pack_span_of(blocks[plain])) == NULL) {
+        plain++;
+    }
+    return plain;
+}
+
 void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count,
                         const char *function)
 {
-    bool may_be_packed = ap__pack_is_recycled(size_class);
     for (unsigned done = 0; done < count;) {
-        unsigned end = may_be_packed ? done : count;
-        struct ap__span *packed = NULL;
-        while (end < count && (packed = ap__pack_span_of(blocks[end])) == NULL) {
-            end++;
+        struct ap__span *packed;
+        unsigned plain = count_plain(size_class, blocks + done, count - done, &packed);
+        if (plain != 0) {
+            ap__central_give(size_class, blocks + done, plain, function);
         }
-        if (end > done) {
-            ap__central_give(size_class, blocks + done, end - done, function);
-        }
+        done += plain;
         if (packed != NULL) {
-            (void)give(packed, blocks[end], ap__size_class[size_class].size, function);
-            end++;
+            (void)give(packed, blocks[done++], ap__size_class[size_class].size, function);
         }
-        done = end;
+    }
+}
+
+static void check_packed(const struct ap__span *span, void *p, size_t bytes, const char *function)
+{
+    size_t usable = ap__pack_usable_size(span, p);
+    if (AP_MISUSED(usable != bytes)) {
+        ap__misuse(function, p, usable == 0 ? ap__pack_why_no_block(span, p) : AP__MISUSE_NOT_LIVE);
+    }
+}
+
+void ap__pack_check_kept(unsigned size_class, void *const *blocks, unsigned count,
+                         const char *function)
+{
+    for (unsigned done = 0; AP_CHECKS && done < count;) {
+        struct ap__span *packed;
+        unsigned plain = count_plain(size_class, blocks + done, count - done, &packed);
+        ap__central_check_slots(size_class, blocks + done, plain, function);
+        done += plain;
+        if (packed != NULL) {
+            check_packed(packed, blocks[done++], ap__size_class[size_class].size, function);
+        }
     }
 }
 
@@ -371,7 +368,7 @@ void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count
 static AP_NOINLINE size_t usable_size_for_sure(const struct ap__span *span, const void *p)
 {
     struct ap__pack_pool *pool = ap__pack_enter(span);
-    struct place place;
+    struct ap__pack_place place;
     size_t bytes = 0;
     if (pool != NULL) {
         bytes = find_block(span, p, &place) ? block_bytes_at(&place) : 0;
@@ -382,11 +379,10 @@ static AP_NOINLINE size_t usable_size_for_sure(const struct ap__span *span, cons
 
 size_t ap__pack_usable_size(const struct ap__span *span, const void *p)
 {
-    struct place place;
-    if (AP_UNLIKELY(!find_block(span, p, &place))) {
+    size_t bytes = bytes_of(ap__pack_units_at(span, p));
+    if (AP_UNLIKELY(bytes == 0)) {
         return usable_size_for_sure(span, p);
     }
-    size_t bytes = block_bytes_at(&place);
     /* No more than can be read, if it was put together from two spans. */
     return AP_LIKELY(ap__region_contains((uintptr_t)p + bytes - 1)) ? bytes : 0;
 }
@@ -421,9 +417,9 @@ bool ap__pack_resize(struct ap__span *span, const void *p, size_t before_bytes, 
     if (pool == NULL) {
         return false;
     }
-    struct place place;
+    struct ap__pack_place place;
     bool done =
-        find_unit(span, p, &place) &&
+        ap__pack_find_unit(span, p, &place) &&
         resize_locked(pool, span, place.unit, units_for(before_bytes), units_for(size_bytes));
     ap__lock_release(&pool->lock);
     if (done && size_bytes < before_bytes) {

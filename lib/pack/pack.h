@@ -9,7 +9,7 @@
  * serve; only what goes beyond, where a heap grows, is packed. If it turns out that such blocks replace each other, too
  * (pack_traffic.h), the class gets AP__PACK_RAISED_BYTES, for good; or, in a heap that has many packed blocks already, its
  * packed blocks become as long as the class and are kept in thread caches with the others, whose lists so hold blocks of
- * both kinds. There a hit costs what it always does, and a free some sixty instructions, no lock.
+ * both kinds. There a hit costs what it always does, and a free some seventy instructions, no lock.
  *
  * Does: takes and gives one block; resizes it in place; finds wrong pointers and double frees at once. Does not: cache;
  * align to more than a unit; use memory outside of the region.
@@ -45,31 +45,41 @@ static inline bool ap__pack_may(size_t alignment, size_t size_bytes)
            alignment <= AP_UNIT_BYTES;
 }
 
-/* See ap__pack_is_recycled(). */
-extern AP_HIDDEN _Atomic(bool) ap__pack_recycles[AP_CLASS_COUNT];
-
-/* Whether packed blocks as long as the class are kept in thread caches, with those of its spans. */
-static inline bool ap__pack_is_recycled(unsigned size_class)
-{
-    /* relaxed: whoever has such a block has seen it, or has it from one who has. */
-    return atomic_load_explicit(&ap__pack_recycles[size_class], memory_order_relaxed);
-}
+/* By units: the class in whose lists packed blocks of so many are kept, with those of its spans; 0: none, so of 0 units. */
+extern AP_HIDDEN _Atomic(uint8_t) ap__pack_classes_to_keep[AP__PACK_SIZE_MAX / AP_UNIT_BYTES + 1];
+extern AP_HIDDEN _Atomic(bool) ap__pack_recycling;
 
 /* Whether there is any such class. */
 static inline bool ap__pack_recycles_any(void)
 {
-    return atomic_load_explicit(&ap__pack_recycles[0], memory_order_relaxed);
+    return atomic_load_explicit(&ap__pack_recycling, memory_order_relaxed);
+}
+
+static inline unsigned ap__pack_class_to_keep(size_t units)
+{
+    /* relaxed, both: who does not know yet gives its block to its pool. */
+    return AP_LIKELY(units <= AP__PACK_SIZE_MAX / AP_UNIT_BYTES)
+               ? atomic_load_explicit(&ap__pack_classes_to_keep[units], memory_order_relaxed)
+               : 0;
+}
+
+/* Whether the lists of the class may hold packed blocks. */
+static inline bool ap__pack_is_recycled(unsigned size_class)
+{
+    /* Whoever has such a block has seen it, or has it from one who has. */
+    return ap__pack_class_to_keep(ap__size_class[size_class].size >> AP_UNIT_SHIFT) == size_class;
 }
 
 /* Takes blocks of a class back, of its spans and packed ones as long as it. What is neither is misuse of `function`. */
 void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count,
                         const char *function);
 
+/* Ends the process if one of the blocks, kept as such, is neither. Takes no lock. */
+void ap__pack_check_kept(unsigned size_class, void *const *blocks, unsigned count,
+                         const char *function);
+
 /* A block of a size that may be packed, for the thread of a number (pack_pools.h). NULL: no memory. */
 void *ap__pack_take(size_t size_bytes, unsigned thread);
-
-/* The span of a packed block that an address may lie in, NULL: none. Takes no lock. */
-struct ap__span *ap__pack_span_of(const void *p);
 
 /* Takes back the block at `p`, which lies in `span`; what is none is misuse of `function`. `true` now and
  * then: it is time for a look at the clock. */

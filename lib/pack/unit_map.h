@@ -2,7 +2,8 @@
 /*
  * unit_map.h: which units of a packed span belong to blocks.
  *
- * Two bitmaps of one bit a unit. `used`: the unit belongs to a block. `last`: it is the last one of its block. So free
+ * Two bitmaps of one bit a unit, whose words lie in turns, so that what is asked about a block is on one line of the
+ * processor's cache. `used`: the unit belongs to a block. `last`: it is the last one of its block. So free
  * runs coalesce by themselves, and how long a block is does not depend on its neighbours: its owner may ask for it
  * without a lock. All else is for who holds the lock of the span's pool.
  * Invariant: a unit that is a last one is used. A block begins where a used unit follows on one that is free or a last
@@ -22,6 +23,7 @@ enum {
     AP_UNIT_SHIFT = 7, /* 128 bytes: what a block's length is a multiple of, and its address */
     AP_UNIT_BYTES = 1 << AP_UNIT_SHIFT,
     AP_UNIT_WORD_BITS = 64,
+    AP_UNIT_MAPS = 2, /* from a word to the next one of the same bitmap */
 };
 
 typedef _Atomic(uint64_t) ap__unit_word;
@@ -35,7 +37,7 @@ struct ap__unit_map {
 /* Bytes of both bitmaps of a span. */
 static inline size_t ap__unit_map_bytes(unsigned units)
 {
-    return (size_t)2 * units / 8;
+    return (size_t)AP_UNIT_MAPS * units / 8;
 }
 
 static inline unsigned ap__span_units(const struct ap__span *span)
@@ -43,10 +45,10 @@ static inline unsigned ap__span_units(const struct ap__span *span)
     return (unsigned)(ap__span_bytes(span) >> AP_UNIT_SHIFT);
 }
 
-/* Bitmaps that lie one behind the other. */
+/* The bitmaps whose first word is at `words`. */
 static inline struct ap__unit_map ap__unit_map_at(ap__unit_word *words, unsigned units)
 {
-    return (struct ap__unit_map){words, words + units / AP_UNIT_WORD_BITS, units};
+    return (struct ap__unit_map){words, words + 1, units};
 }
 
 /* The bitmaps of a packed span. */
@@ -60,15 +62,17 @@ static inline struct ap__unit_map ap__unit_map_of(const struct ap__span *span)
 /* ------------------------------------------------------------ bits */
 
 /* acquire: pairs with the release in ap__unit_store(), for who looks at a neighbour's units without the lock. */
-static inline uint64_t ap__unit_load(const ap__unit_word *map, unsigned unit)
+static AP_ALWAYS_INLINE uint64_t ap__unit_load(const ap__unit_word *map, unsigned unit)
 {
-    return atomic_load_explicit(&map[unit / AP_UNIT_WORD_BITS], memory_order_acquire);
+    return atomic_load_explicit(&map[unit / AP_UNIT_WORD_BITS * AP_UNIT_MAPS],
+                                memory_order_acquire);
 }
 
 /* Words are written under a lock. */
 static inline void ap__unit_store(ap__unit_word *map, unsigned unit, uint64_t bits)
 {
-    atomic_store_explicit(&map[unit / AP_UNIT_WORD_BITS], bits, memory_order_release);
+    atomic_store_explicit(&map[unit / AP_UNIT_WORD_BITS * AP_UNIT_MAPS], bits,
+                          memory_order_release);
 }
 
 static inline bool ap__unit_is(const ap__unit_word *map, unsigned unit)
@@ -99,8 +103,8 @@ static inline void ap__unit_map_use(const struct ap__unit_map *map, unsigned uni
 }
 
 /* The first unit from `unit` on, below `end`, whose bit is `one`; `end` if there is none. */
-static inline unsigned ap__unit_next(const ap__unit_word *map, unsigned unit, unsigned end,
-                                     bool one)
+static AP_ALWAYS_INLINE unsigned ap__unit_next(const ap__unit_word *map, unsigned unit,
+                                               unsigned end, bool one)
 {
     uint64_t mask = ~UINT64_C(0) << unit % AP_UNIT_WORD_BITS;
     for (unit -= unit % AP_UNIT_WORD_BITS; unit < end; unit += AP_UNIT_WORD_BITS) {
@@ -117,7 +121,7 @@ static inline unsigned ap__unit_next(const ap__unit_word *map, unsigned unit, un
 /* ------------------------------------------------------------ blocks */
 
 /* Units of the block that begins at `unit`. Its owner may ask without the lock. */
-static inline unsigned ap__unit_map_length(const struct ap__unit_map *map, unsigned unit)
+static AP_ALWAYS_INLINE unsigned ap__unit_map_length(const struct ap__unit_map *map, unsigned unit)
 {
     return ap__unit_next(map->last, unit, map->units - 1, true) + 1 - unit;
 }
@@ -131,6 +135,37 @@ static inline bool ap__unit_map_is_start(const struct ap__unit_map *map, unsigne
 {
     return ap__unit_is(map->used, unit) &&
            (unit == 0 || !ap__unit_is(map->used, unit - 1) || ap__unit_is(map->last, unit - 1));
+}
+
+/* Whether the unit in front is free, or the last of its block; of a unit in these words. They were read in the order in
+ * which they are written where the one in front becomes a block, or is none any more: see ap__unit_map_is_start(). */
+static AP_ALWAYS_INLINE bool ap__unit_is_behind_end(const struct ap__unit_map *map, unsigned unit,
+                                                    uint64_t used, uint64_t last)
+{
+    unsigned at = unit % AP_UNIT_WORD_BITS;
+    if (AP_LIKELY(at != 0)) {
+        return (~used | last) >> (at - 1) & 1;
+    }
+    return unit == 0 || !ap__unit_is(map->used, unit - 1) || ap__unit_is(map->last, unit - 1);
+}
+
+/*
+ * Units of the block that begins at `unit`; 0: none begins there, as ap__unit_map_is_start() has it. What both functions
+ * say, of up to 64 units without a branch for where the end of the block lies, which is nothing that processors foresee.
+ */
+static AP_ALWAYS_INLINE unsigned ap__unit_map_block(const struct ap__unit_map *map, unsigned unit)
+{
+    unsigned at = unit % AP_UNIT_WORD_BITS;
+    uint64_t used = ap__unit_load(map->used, unit);
+    uint64_t last = ap__unit_load(map->last, unit);
+    if (AP_UNLIKELY(!(used >> at & 1) || !ap__unit_is_behind_end(map, unit, used, last))) {
+        return 0;
+    }
+    /* The 64 units from this one on. In the last word nothing is wanted of the next: each block ends before. */
+    unsigned next = (unsigned)ap__min(unit + AP_UNIT_WORD_BITS, map->units - 1);
+    uint64_t ends = last >> at | ap__unit_load(map->last, next)
+                                     << 1 << (AP_UNIT_WORD_BITS - 1 - at);
+    return AP_LIKELY(ends != 0) ? ap__lowest_bit(ends) + 1 : ap__unit_map_length(map, unit);
 }
 
 /*

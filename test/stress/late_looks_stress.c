@@ -13,6 +13,7 @@
 
 #include "heap/region.h"
 #include "pack/pack.h"
+#include "pack/pack_place.h"
 #include "stress.h"
 #include "support/consistency.h"
 

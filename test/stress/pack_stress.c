@@ -20,6 +20,7 @@
 #include "base/size_class.h"
 #include "central/central_free_list.h"
 #include "pack/pack.h"
+#include "pack/pack_place.h"
 #include "stress.h"
 #include "support/consistency.h"
 #include "support/process_view.h"

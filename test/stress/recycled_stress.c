@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "pack/pack.h"
+#include "pack/pack_place.h"
 #include "stress.h"
 #include "support/consistency.h"
 #include "support/process_view.h"

@@ -45,7 +45,7 @@ struct consistency_sums {
     size_t claimed_blocks;       /* of spans; the other two and those that the program has */
     size_t cached_blocks;        /* of these in thread caches */
     size_t transfer_blocks;      /* in transfer caches */
-    size_t cached_packed_blocks; /* of the packed ones, in thread caches */
+    size_t cached_packed_blocks; /* of the packed ones, in either */
     size_t live_blocks;          /* small ones that the program has, or has lost */
 };
 struct consistency_sums consistency_sums(void);

@@ -74,7 +74,7 @@ static size_t packed_bytes(const struct ap__span *span, const void *p)
     return is_block ? ap__unit_map_length(&map, unit) * (size_t)AP_UNIT_BYTES : 0;
 }
 
-/* In thread caches only, of classes whose packed blocks are kept there. */
+/* Of classes whose packed blocks are kept with the others. */
 static void check_kept_packed(unsigned size_class, const struct ap__span *span, const void *p)
 {
     (void)walk_check(ap__pack_is_recycled(size_class),
@@ -106,9 +106,8 @@ static const struct ap__span *span_of_kept(const void *p)
     return p == NULL ? NULL : ap__page_heap_span_of((uintptr_t)p);
 }
 
-/* ------------------------------------------------------------ thread caches */
-
-static void check_cached(unsigned size_class, const void *p)
+/* Of a thread's list or a transfer cache; *slots: counts those of spans of the class. */
+static void check_either(unsigned size_class, const void *p, size_t *slots)
 {
     const struct ap__span *span = span_of_kept(p);
     if (span != NULL && span->state == AP__SPAN_PACKED) {
@@ -116,9 +115,11 @@ static void check_cached(unsigned size_class, const void *p)
         walk.sums.cached_packed_blocks++;
     } else {
         check_kept(size_class, span, p);
-        walk.sums.cached_blocks++;
+        ++*slots;
     }
 }
+
+/* ------------------------------------------------------------ thread caches */
 
 static bool is_walked(const struct ap__thread_cache *cache)
 {
@@ -165,7 +166,7 @@ static void check_list(const struct ap__thread_cache *cache, unsigned size_class
             (void)walk_check(p == NULL, "a list has no NULL where its blocks end", list,
                              size_class);
         } else {
-            check_cached(size_class, p);
+            check_either(size_class, p, &walk.sums.cached_blocks);
         }
     }
 }
@@ -226,8 +227,7 @@ static void check_transfer(unsigned shard, unsigned size_class)
         walk_check((view.blocks == NULL) == (view.capacity == 0),
                    "a transfer cache has a capacity without an array", view.blocks, size_class);
     for (unsigned i = 0; fits && i < view.count && !walk.found; i++) {
-        check_kept(size_class, span_of_kept(view.blocks[i]), view.blocks[i]);
-        walk.sums.transfer_blocks++;
+        check_either(size_class, view.blocks[i], &walk.sums.transfer_blocks);
     }
 }
 

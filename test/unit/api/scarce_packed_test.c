@@ -12,6 +12,7 @@
 #include "heap/page_heap.h"
 #include "os/lock.h"
 #include "pack/pack.h"
+#include "pack/pack_place.h"
 #include "support/heap_check.h"
 #include "support/os_faults.h"
 

@@ -13,7 +13,7 @@
 #include "support/os_faults.h"
 #include "support/processor.h"
 
-enum { CLASS = 1, BATCH = 64, OLDER = 50 };
+enum { CLASS = 1, LONG_CLASS = 78, BATCH = 64, OLDER = 50 };
 
 static void *fake(uintptr_t i)
 {
@@ -108,6 +108,23 @@ Test(transfer_cache, holds_more_of_what_travels_and_less_of_what_returns)
     unsigned own_class = CLASS;
     cr_assert_eq((size_t)take_all(&own_class), then);
     cr_assert_eq(give_all(CLASS), at_first, "our own came back to us");
+}
+
+Test(transfer_cache, holds_half_of_its_bound_of_what_returns_where_that_is_wanted)
+{
+    unsigned own_class = CLASS;
+    ap__transfer_init(1, 256 << 10);
+    unsigned few = give_all(CLASS);
+    ap__transfer_keep_all(CLASS);
+    cr_assert_eq(ap__transfer_room(CLASS), 0, "not yet");
+    for (unsigned i = 0; i < 4; i++) {
+        cr_assert_eq((size_t)take_all(&own_class), few);
+        few = give_all(CLASS);
+        cr_assert_eq(few, 1024, "of 2,048");
+    }
+    ap__transfer_keep_all(LONG_CLASS);
+    cr_assert_eq(ap__transfer_room(LONG_CLASS), 2u * ap__size_class[LONG_CLASS].batch);
+    cr_assert_eq(give_all(LONG_CLASS), 2u * ap__size_class[LONG_CLASS].batch);
 }
 
 Test(transfer_cache, is_bounded_in_bytes_but_has_room_for_two_batches)

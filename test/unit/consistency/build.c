@@ -10,6 +10,7 @@
 #include "central/transfer_cache.h"
 #include "pack/pack.h"
 #include "spoil.h"
+#include "support/recycle.h"
 
 enum { MIDDLING = 5000, SENT = 96, PAIR = 8, PACKED = 2048 };
 #define LARGE_BYTES ((size_t)300 << 10)
@@ -65,8 +66,7 @@ static void build_packed(void)
 {
     void *blocks[2];
     built.packed_class = ap__class_of_size(PACKED);
-    atomic_store(&ap__pack_recycles[built.packed_class], true);
-    atomic_store(&ap__pack_recycles[0], true);
+    recycle(built.packed_class, true);
     for (size_t i = 0; i < 2; i++) {
         blocks[i] = ap__pack_take(PACKED, 0);
     }

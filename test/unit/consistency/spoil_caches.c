@@ -5,7 +5,9 @@
 #include "damage.h"
 #include "heap/page_heap.h"
 #include "pack/pack.h"
+#include "pack/pack_place.h"
 #include "spoil.h"
+#include "support/recycle.h"
 
 static struct ap__thread_cache *my_cache(void)
 {
@@ -94,7 +96,7 @@ static struct ap__free_list *packed_list(void)
 
 static void packed_of_no_recycled_class(void)
 {
-    atomic_store(&ap__pack_recycles[built.packed_class], false);
+    recycle(built.packed_class, false);
 }
 
 static void packed_of_other_length(void)
@@ -192,7 +194,7 @@ static const struct spoil all[] = {
     {packed_of_other_length, "not as long as its class"},
     {packed_interior, "not as long as its class"},
     {packed_twice, "kept twice"},
-    {packed_in_transfer, "in no span of its class"},
+    {packed_in_transfer, "for a class that has none"},
     {capacity_sum, "sum of capacities"},
     {more_than_granted, "more room than it was granted"},
     {grants_sum, "the sum of all grants"},

@@ -10,6 +10,7 @@
 
 #include "central/central_free_list.h"
 #include "packed.h"
+#include "support/recycle.h"
 
 enum { OFTEN = 200 /* times that blocks come and go */ };
 
@@ -86,13 +87,6 @@ Test(pack_bounds, pools_see_their_own_traffic)
     cr_assert_eq(ap__central_bound(ap__class_of_size(4096)), AP__PACK_BOUND_BYTES);
 }
 
-static void forget_recycled(void)
-{
-    for (unsigned c = 0; c < AP_CLASS_COUNT; c++) {
-        atomic_store(&ap__pack_recycles[c], false);
-    }
-}
-
 Test(pack_bounds, where_all_are_packed_classes_are_recycled)
 {
     init();
@@ -123,7 +117,7 @@ Test(pack_bounds, in_a_heap_with_many_packed_blocks_classes_are_recycled_instead
     }
     expect_recycled(0);
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        forget_recycled();
+        recycle_none();
         memset(&ap__pack_pools[0].traffic, 0, sizeof ap__pack_pools[0].traffic);
         come_and_go(sizes[i], 0);
         expect_recycled(sizes[i]);

@@ -8,6 +8,7 @@
 
 #include "apmalloc.h"
 #include "pack/pack.h"
+#include "pack/pack_place.h"
 #include "support/heap_check.h"
 
 enum { SIZE = 4224, NEIGHBOURS = 8 };

@@ -13,6 +13,7 @@
 #include "packed.h"
 #include "support/child.h"
 #include "support/heap_check.h"
+#include "support/recycle.h"
 
 enum { SIZE = 4096, FEW = 7, MANY = 600 };
 
@@ -24,7 +25,7 @@ static void init_recycled(void)
     ap__pack_init(AP__WHEN_AUTO, false);
     size_class = ap__class_of_size(SIZE);
     cr_assert_eq(ap__size_class[size_class].size, SIZE);
-    atomic_store(&ap__pack_recycles[size_class], true);
+    recycle(size_class, true);
 }
 
 static void *take_either(bool packed)
@@ -105,21 +106,35 @@ Test(pack_kept, what_is_given_stays_as_it_is)
     cr_assert_eq(memcmp(blocks, copy, sizeof copy), 0, "it may be the words of a list");
 }
 
+Test(pack_kept, to_check_them_leaves_them_as_they_are)
+{
+    init_recycled();
+    for (unsigned packed = 0; packed < 1u << FEW; packed++) {
+        void *blocks[FEW];
+        for (unsigned i = 0; i < FEW; i++) {
+            blocks[i] = take_either((packed >> i & 1) != 0);
+        }
+        ap__pack_check_kept(size_class, blocks, FEW, "free");
+        cr_assert_eq(claimed() + stats().blocks, FEW);
+        ap__pack_give_kept(size_class, blocks, FEW, "free");
+    }
+    expect_none_left();
+}
+
 /* ------------------------------------------------------------ wrong ones */
 
-enum wrong { NOT_RECYCLED, SHORTER, LONGER, FREE_ALREADY, TWICE, INSIDE, INSIDE_OF_CLASS };
+/* Only to give it finds the last one. */
+enum wrong { NOT_RECYCLED, SHORTER, LONGER, FREE_ALREADY, INSIDE, INSIDE_OF_CLASS, TWICE };
 
-static void give_wrong(void *argument)
+static void make_wrong(enum wrong wrong, void **blocks)
 {
-    enum wrong wrong = *(enum wrong *)argument;
-    void *blocks[3];
     init_recycled();
     for (unsigned i = 0; i < 3; i++) {
         blocks[i] = take_either(wrong != INSIDE_OF_CLASS || i != 1);
     }
     switch (wrong) {
     case NOT_RECYCLED:
-        atomic_store(&ap__pack_recycles[size_class], false);
+        recycle(size_class, false);
         break;
     case SHORTER:
         (void)ap__pack_resize(span_of(blocks[1]), blocks[1], SIZE, SIZE / 2);
@@ -137,16 +152,36 @@ static void give_wrong(void *argument)
         blocks[1] = (char *)blocks[1] + 256;
         break;
     }
+}
+
+static void give_wrong(void *wrong)
+{
+    void *blocks[3];
+    make_wrong(*(enum wrong *)wrong, blocks);
     ap__pack_give_kept(size_class, blocks, 3, "free");
+}
+
+static void check_wrong(void *wrong)
+{
+    void *blocks[3];
+    make_wrong(*(enum wrong *)wrong, blocks);
+    ap__pack_check_kept(size_class, blocks, 3, "free");
+}
+
+static void expect_report(void (*function)(void *), enum wrong wrong)
+{
+    struct child_result result;
+    child_run(&result, function, &wrong);
+    cr_expect(result.signal == SIGABRT && strstr(result.text, "apmalloc: free(") != NULL,
+              "%d: signal %d, status %d: %s", (int)wrong, result.signal, result.status,
+              result.text);
 }
 
 Test(pack_kept, a_wrong_one_is_reported)
 {
-    for (enum wrong wrong = NOT_RECYCLED; wrong <= INSIDE_OF_CLASS; wrong++) {
-        struct child_result result;
-        child_run(&result, give_wrong, &wrong);
-        cr_expect(result.signal == SIGABRT && strstr(result.text, "apmalloc: free(") != NULL,
-                  "%d: signal %d, status %d: %s", (int)wrong, result.signal, result.status,
-                  result.text);
+    for (enum wrong wrong = NOT_RECYCLED; wrong < TWICE; wrong++) {
+        expect_report(give_wrong, wrong);
+        expect_report(check_wrong, wrong);
     }
+    expect_report(give_wrong, TWICE);
 }

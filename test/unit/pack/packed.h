@@ -13,6 +13,7 @@
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
 #include "pack/pack.h"
+#include "pack/pack_place.h"
 #include "pack/pack_pools.h"
 
 enum {

@@ -16,7 +16,7 @@
 enum { UNITS = 192, WORDS = UNITS / AP_UNIT_WORD_BITS, ROUNDS = 40000, MAPS = 300 };
 
 static ap__unit_word words[2 * WORDS];
-static const struct ap__unit_map map = {words, words + WORDS, UNITS};
+static const struct ap__unit_map map = {words, words + 1, UNITS};
 
 /* By unit: which block it belongs to, 0 for none: blocks side by side have different numbers. */
 static unsigned owner[UNITS];
@@ -69,6 +69,8 @@ static void check(void)
         cr_assert_eq(ap__unit_is(map.used, unit), owner[unit] != 0, "unit %u", unit);
         cr_assert_eq(ap__unit_is(map.last, unit), is_last, "unit %u", unit);
         cr_assert_eq(ap__unit_map_is_start(&map, unit), model_is_start(unit), "unit %u", unit);
+        cr_assert_eq(ap__unit_map_block(&map, unit), model_is_start(unit) ? model_length(unit) : 0,
+                     "unit %u", unit);
         if (model_is_start(unit)) {
             cr_assert_eq(ap__unit_map_length(&map, unit), model_length(unit), "unit %u", unit);
         }
@@ -111,7 +113,7 @@ Test(unit_map, a_span_has_two_bitmaps_of_a_bit_a_unit)
     cr_assert_eq(ap__unit_map_bytes(8192), sizeof bits);
     struct ap__unit_map of_span = ap__unit_map_of(&span);
     cr_assert_eq(of_span.used, bits);
-    cr_assert_eq(of_span.last, bits + 128);
+    cr_assert_eq(of_span.last, bits + 1);
     cr_assert_eq(of_span.units, 8192);
 }
 
