@@ -63,6 +63,7 @@ size_t ap__central_claimed(unsigned size_class)
 static bool is_worth_populating(const struct ap__shard *shard, const struct ap__span *span)
 {
     return populates && span->slots.is_purged &&
+           ap__size_class[span->size_class].size <= AP__POPULATE_SIZE_MAX &&
            (shard->lists.members >= POPULATE_SPANS_MIN ||
             ap__central_is_spread(span->size_class)) &&
            !ap__huge_pages_expected(span->start);

@@ -18,6 +18,9 @@
 
 struct ap__lock;
 
+/* Blocks of more bytes need not be used to the end, buffers say: what of them is, their users fault in. */
+enum { AP__POPULATE_SIZE_MAX = 8192 };
+
 /* Whether fresh spans of classes in much use get their memory at once; how many shards a class may be divided into, 0: as
  * many as there can be. Once, before the first use. */
 void ap__central_init(bool populate, unsigned shards);

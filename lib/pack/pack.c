@@ -21,6 +21,7 @@
 
 enum {
     POPULATE_SPANS_MIN = 8, /* so that an eighth more than is used is there at most */
+    POPULATE_UNITS_MAX = AP__POPULATE_SIZE_MAX / AP_UNIT_BYTES,
     POLL_RELEASES = 16,
 };
 
@@ -110,16 +111,16 @@ static bool is_worth_populating(const struct ap__pack_pool *pool, const struct a
            !ap__huge_pages_expected(span->start);
 }
 
-/* Units of the span below `end` are in use. */
+/* `units` of the span below `end` have been claimed. */
 static struct fresh_memory note_fresh_locked(struct ap__pack_pool *pool, struct ap__span *span,
-                                             unsigned end)
+                                             unsigned units, unsigned end)
 {
     struct fresh_memory fresh = {0, 0};
     size_t from = span->packed.fresh;
     size_t to = (bytes_of(end) + AP_GRANULE - 1) / AP_GRANULE;
     if (from == 0 && !is_worth_populating(pool, span)) {
         to = span->granules;
-    } else if (to > from) {
+    } else if (to > from && units <= POPULATE_UNITS_MAX) {
         ap__pack_become_unpurged_locked(pool, span);
         fresh = (struct fresh_memory){span->start + from * AP_GRANULE, (to - from) * AP_GRANULE};
     }
@@ -192,7 +193,7 @@ void *ap__pack_take(size_t size_bytes, unsigned thread)
     if (span != NULL) {
         note_claimed_locked(pool, span, units);
         if (AP_UNLIKELY(span->packed.fresh < span->granules)) {
-            fresh = note_fresh_locked(pool, span, unit + units);
+            fresh = note_fresh_locked(pool, span, units, unit + units);
         }
         pool->blocks++;
         ap__counter_add(&pool->block_bytes, bytes_of(units));

@@ -24,6 +24,7 @@
 enum {
     CLASS_64 = 4,
     SLOTS_64 = 1024,
+    CLASS_6656 = 53,
     CLASS_40K = 74,
     CLASS_LARGEST = AP_CLASS_COUNT - 1,
     PAGE = 4096,
@@ -183,18 +184,33 @@ Test(central_free_list, the_eighth_span_of_a_class_is_populated_a_granule_at_a_t
     if (!ap__os_populate(probe, PAGE)) {
         cr_skip_test("the kernel does not populate");
     }
-    cr_assert_eq(ap__size_class[CLASS_40K].size, 40 << 10);
-    size_t granules = ap__size_class[CLASS_40K].span_granules;
-    cr_assert_gt(granules, 2);
+    const struct ap__size_class *info = &ap__size_class[CLASS_6656];
+    cr_assert_eq(info->size, 6656);
+    cr_assert_gt(info->span_granules, 2);
     for (unsigned i = 0; i < POPULATED_FROM - 1; i++) {
+        cr_assert_eq(resident_of_next_span(CLASS_6656, &block), 0, "span %u", i);
+    }
+    cr_assert_eq(resident_of_next_span(CLASS_6656, &block), PAGES_A_GRANULE);
+    void *next = block;
+    for (unsigned i = 1; i <= AP_GRANULE / info->size; i++) {
+        cr_assert_eq(resident_pages(block, info->span_granules), PAGES_A_GRANULE);
+        cr_assert_eq(ap__central_take(CLASS_6656, &next, 1), 1);
+        cr_assert_eq((char *)next - (char *)block, i * info->size);
+    }
+    cr_assert_eq(resident_pages(block, info->span_granules), 2 * PAGES_A_GRANULE,
+                 "the last one reaches into the second granule");
+    heap_check();
+}
+
+Test(central_free_list, long_blocks_are_not_populated)
+{
+    void *block;
+    init();
+    ap__central_init(true, 1);
+    cr_assert_eq(ap__size_class[CLASS_40K].size, 40 << 10);
+    for (unsigned i = 0; i < 2 * POPULATED_FROM; i++) {
         cr_assert_eq(resident_of_next_span(CLASS_40K, &block), 0, "span %u", i);
     }
-    cr_assert_eq(resident_of_next_span(CLASS_40K, &block), PAGES_A_GRANULE);
-    void *second;
-    cr_assert_eq(ap__central_take(CLASS_40K, &second, 1), 1);
-    cr_assert_eq((char *)second - (char *)block, 40 << 10, "it reaches into the second granule");
-    cr_assert_eq(resident_pages(block, granules), 2 * PAGES_A_GRANULE);
-    heap_check();
 }
 
 Test(central_free_list, what_was_in_use_before_is_not_populated)
@@ -203,15 +219,15 @@ Test(central_free_list, what_was_in_use_before_is_not_populated)
     init();
     ap__central_init(true, 1);
     for (unsigned i = 0; i < POPULATED_FROM; i++) {
-        (void)resident_of_next_span(CLASS_40K, &block);
+        (void)resident_of_next_span(CLASS_6656, &block);
     }
     struct ap__span *dirty =
-        ap__page_heap_take(ap__size_class[CLASS_40K].span_granules, AP_GRANULE, 0);
+        ap__page_heap_take(ap__size_class[CLASS_6656].span_granules, AP_GRANULE, 0);
     cr_assert_not_null(dirty);
     void *start = (void *)dirty->start;
     ap__region_set_clean(ap__region_granule_of(dirty->start), dirty->granules, false);
     ap__page_heap_give(dirty);
-    cr_assert_eq(resident_of_next_span(CLASS_40K, &block), 0);
+    cr_assert_eq(resident_of_next_span(CLASS_6656, &block), 0);
     cr_assert_eq(block, start);
     heap_check();
 }
@@ -222,7 +238,7 @@ Test(central_free_list, nothing_is_populated_where_that_is_not_wanted)
     init();
     ap__central_init(false, 1);
     for (unsigned i = 0; i < 2 * POPULATED_FROM; i++) {
-        cr_assert_eq(resident_of_next_span(CLASS_40K, &block), 0);
+        cr_assert_eq(resident_of_next_span(CLASS_6656, &block), 0);
     }
 }
 
