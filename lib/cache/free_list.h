@@ -12,7 +12,7 @@
  * check for a list, or a cache, that does not exist yet.
  *
  * The fold. How far a list was used between two visits is found out without a counter on the hit
- * path: the visit hides what lies below a few KiB behind a second NULL, by exchanging the block in word
+ * path: the visit hides what lies below the newest blocks behind a second NULL, by exchanging the block in word
  * `hidden` with the NULL in word 0. A pop that runs into it comes to the slow path and unfolds. A fold that
  * is still there at the next visit means that its blocks were not needed in between. What a fold
  * hides, other threads can take when it has stood for long: see fold.h and idle.h.

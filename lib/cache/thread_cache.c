@@ -45,9 +45,10 @@ enum {
     VISIT_EVENTS = 128,
     POLL_EVENTS = 16,
     FOLD_WHOLE_SIZE = 1024, /* bytes from which a visit gives back a whole list that was not used */
-    IN_SIGHT_BYTES = 2048,  /* of the newest blocks, what a fold leaves to the hit path, and */
+    IN_SIGHT_BYTES = 512,   /* of the newest blocks, what a fold leaves to the hit path, and */
     ABOVE_BYTES = 8192,     /* what may come on top of them before it is made anew, */
     ABOVE_BLOCKS = 4,       /* but so many at least: to swing by a few big blocks is common */
+    IN_SIGHT_SIZE_MAX = 2048, /* bytes of a block, beyond which a fold leaves none */
     /* Bytes to which blocks pass through the transfer cache. Beyond, one block left there would pin a
      * span of hundreds of KiB, and locks are nothing beside the use of such a block. */
     TRANSFER_SIZE_MAX = 8192,
@@ -123,10 +124,10 @@ static void hide(struct ap__free_list_info *info, size_t hidden, size_t unused)
 /* Blocks that a fold leaves in sight; none that is more than may be. */
 static size_t in_sight_of(const struct ap__size_class *class)
 {
-    return class->size > IN_SIGHT_BYTES ? 0 : ap__slot_of_offset(class, IN_SIGHT_BYTES) + 1;
+    return class->size > IN_SIGHT_SIZE_MAX ? 0 : ap__slot_of_offset(class, IN_SIGHT_BYTES) + 1;
 }
 
-/* Hides all blocks of an unfolded list but the newest few KiB, and `unused` at least. A list that hides all it has is
+/* Hides all blocks of an unfolded list but the newest, and `unused` at least. A list that hides all it has is
  * full: so the next free is a slow one, and compares with the block that was freed last. */
 static void fold(struct ap__thread_cache *cache, unsigned size_class, size_t unused)
 {
