@@ -29,6 +29,7 @@ enum {
     LOOKS_PER_DECAY = 16, /* at partly used spans and transfer caches */
     AGE_LEAST = 4,        /* looks at which a span is left alone since it was of use */
     MUCH_DIVISOR = 16,
+    AT_ONCE_MS = 10, /* from look to look where nothing is to stay; see step_at_once() */
 };
 #define MUCH_BYTES_MIN ((size_t)4 << 20)
 
@@ -176,9 +177,14 @@ static void look(uint64_t periods)
     }
 }
 
+static uint64_t look_period_ms(void)
+{
+    return decay_ms == 0 ? AT_ONCE_MS : ap__max(decay_ms / LOOKS_PER_DECAY, 1);
+}
+
 static int64_t step_looks(uint64_t now_ms)
 {
-    uint64_t period_ms = ap__max(decay_ms / LOOKS_PER_DECAY, 1);
+    uint64_t period_ms = look_period_ms();
     bool expected = atomic_load_explicit(&pending, memory_order_relaxed);
     if (expected && now_ms - state.looked_ms >= period_ms) {
         uint64_t quiet_ms = now_ms - ap__max(state.looked_ms, state.since_ms);
@@ -261,16 +267,26 @@ static int64_t step(uint64_t now_ms)
     return wait_ms < 0 ? -1 : wait_ms + 1; /* a millisecond that has begun is not over */
 }
 
+/* Nothing is to stay. But what threads may take again at any moment has to lie unused from one look to the next. */
+static int64_t step_at_once(uint64_t now_ms)
+{
+    int64_t wait_ms = -1;
+    if (ap__decay_is_helped()) {
+        wait_ms = step_looks(now_ms);
+    } else { /* nobody has asked for the time */
+        for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+            (void)empty_transfer_caches(c);
+        }
+    }
+    (void)give_back_at_once();
+    return wait_ms;
+}
+
 static int64_t step_or_all(uint64_t now_ms, uint64_t since_ms)
 {
     state.now_ms = ap__max(state.now_ms, now_ms);
     state.since_ms = ap__min(since_ms, state.now_ms);
-    int64_t wait_ms = -1;
-    if (decay_ms == 0) {
-        (void)give_back_at_once();
-    } else {
-        wait_ms = step(state.now_ms);
-    }
+    int64_t wait_ms = decay_ms == 0 ? step_at_once(state.now_ms) : step(state.now_ms);
     ap__pressure_tell();
     return wait_ms;
 }

@@ -224,6 +224,38 @@ Test(decay, blocks_forgotten_in_a_transfer_cache_go_home)
     cr_assert_eq(stats.claimed, 0);
 }
 
+static void give_batch(void)
+{
+    void *batch[20];
+    cr_assert_eq(ap__central_take(CLASS_64, batch, 20), 20);
+    cr_assert_eq(ap__transfer_give(CLASS_64, batch, 20), 20);
+}
+
+Test(decay, of_0_the_helper_comes_back_for_them)
+{
+    init(0);
+    ap__decay_set_helped(true);
+    give_batch();
+    ap__decay_expect_work();
+    int64_t wait = ap__decay_step(now_ms += 20);
+    cr_assert(wait > 0 && wait <= 10, "%lld", (long long)wait);
+    cr_assert_eq(ap__transfer_count(CLASS_64), 20, "a thread may be about to take them");
+    pass(20);
+    cr_assert_eq(ap__transfer_count(CLASS_64), 0);
+    cr_assert_eq(pass(200), -1, "and then there is nothing to wait for");
+}
+
+Test(decay, of_0_they_go_at_the_second_of_a_lonely_thread_s_polls)
+{
+    init(0);
+    give_batch();
+    ap__decay_poll();
+    cr_assert_eq(ap__transfer_count(CLASS_64), 20);
+    ap__decay_poll();
+    cr_assert_eq(ap__transfer_count(CLASS_64), 0);
+    cr_assert_eq(dirty(), 0);
+}
+
 /* --- metadata --- */
 
 enum { RECORDS = 200, RECORD_BYTES = 4096 };
