@@ -91,22 +91,29 @@ static AP_NOINLINE void *take_beyond_bound(struct ap__thread_cache *cache, size_
     return p;
 }
 
-/* What threads of any processor have passed on. */
-static void *take_passed_on(unsigned size_class)
+/* What threads of any processor have passed on. Packed blocks among it may not be aligned: they go to their pools. */
+static void *take_passed_on(size_t alignment, unsigned size_class)
 {
-    void *p = NULL;
-    return ap__transfer_drain(size_class, &p, 1) == 1 ? p : NULL;
+    void *p;
+    while (ap__transfer_drain(size_class, &p, 1) == 1) {
+        if ((uintptr_t)p % alignment == 0) {
+            return p;
+        }
+        ap__pack_give_kept(size_class, &p, 1, "malloc");
+    }
+    return NULL;
 }
 
 /* There is no memory for a span of the class, and nothing free in those that it has. The next class was that of these sizes
  * before a fine one was opened, and may have blocks, or shorter spans. */
-AP_COLD static void *take_from_elsewhere(struct ap__thread_cache *cache, unsigned size_class)
+AP_COLD static void *take_from_elsewhere(struct ap__thread_cache *cache, size_t alignment,
+                                         unsigned size_class)
 {
-    void *p = take_passed_on(size_class);
+    void *p = take_passed_on(alignment, size_class);
     unsigned next = ap__class_above_fine(size_class);
     if (p == NULL && next != 0) {
         p = take_of_class(cache, next);
-        p = p != NULL ? p : take_passed_on(next);
+        p = p != NULL ? p : take_passed_on(alignment, next);
     }
     return p;
 }
@@ -148,7 +155,7 @@ static void *take_plain(struct ap__thread_cache *cache, size_t alignment, size_t
     }
     if (AP_UNLIKELY(p == NULL)) {
         p = take_beyond_bound(cache, alignment, size, size_class);
-        p = p != NULL ? p : take_from_elsewhere(cache, size_class);
+        p = p != NULL ? p : take_from_elsewhere(cache, alignment, size_class);
     }
     return p;
 }

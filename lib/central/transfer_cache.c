@@ -31,8 +31,7 @@ enum {
     CPUS_PER_SHARD = 4,
     BATCHES_MIN = 2,   /* within the bound, so that a batch in each direction fits */
     BLOCKS_MAX = 2048, /* room for */
-    KEPT_DIVISOR =
-        2, /* of the bound, what costs more to bring back than to keep may take; see ap__transfer_keep_all() */
+    KEPT_DIVISOR = 2,  /* see ap__transfer_keep_all() */
     LAST_SHARD = AP_TRANSFER_SHARDS_MAX - 1,
     LAST_CLASS = AP_CLASS_COUNT - 1
 };

@@ -9,7 +9,7 @@
  * serve; only what goes beyond, where a heap grows, is packed. If it turns out that such blocks replace each other, too
  * (pack_traffic.h), the class gets AP__PACK_RAISED_BYTES, for good; or, in a heap that has many packed blocks already, its
  * packed blocks become as long as the class and are kept in thread caches with the others, whose lists so hold blocks of
- * both kinds. There a hit costs what it always does, and a free some seventy instructions, no lock.
+ * both kinds. There a hit costs what it always does, and a free some hundred instructions, no lock.
  *
  * Does: takes and gives one block; resizes it in place; finds wrong pointers and double frees at once. Does not: cache;
  * align to more than a unit; use memory outside of the region.

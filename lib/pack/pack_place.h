@@ -24,18 +24,23 @@ struct ap__pack_place {
     unsigned unit;
 };
 
-/* The span of a packed block that an address may lie in, NULL: none. */
-static AP_ALWAYS_INLINE struct ap__span *ap__pack_span_of(const void *p)
+/* The packed span that had the granule of an address; perhaps it has moved on since. */
+static AP_ALWAYS_INLINE struct ap__span *ap__pack_find_span(const void *p)
 {
     size_t granule = ap__region_granule_of((uintptr_t)p);
     if (granule >= ap__region_limit_granules() || granule < ap__region_first_granule()) {
         return NULL;
     }
     struct ap__span *span = ap__region_span_of(granule);
-    return span != NULL && ap__span_peek_state(span) == AP__SPAN_PACKED &&
-                   (uintptr_t)p - ap__span_peek_start(span) < AP_PACK_SPAN_BYTES
-               ? span
-               : NULL;
+    return span != NULL && ap__span_peek_state(span) == AP__SPAN_PACKED ? span : NULL;
+}
+
+/* The span of a packed block that an address may lie in, NULL: none. */
+static inline struct ap__span *ap__pack_span_of(const void *p)
+{
+    struct ap__span *span = ap__pack_find_span(p);
+    bool is_inside = span != NULL && (uintptr_t)p - ap__span_peek_start(span) < AP_PACK_SPAN_BYTES;
+    return is_inside ? span : NULL;
 }
 
 /*
@@ -74,7 +79,7 @@ static AP_ALWAYS_INLINE unsigned ap__pack_units_at(const struct ap__span *span, 
  * sees. */
 static AP_ALWAYS_INLINE unsigned ap__pack_kept_class(const void *p)
 {
-    const struct ap__span *span = ap__pack_span_of(p);
+    const struct ap__span *span = ap__pack_find_span(p);
     return AP_LIKELY(span != NULL) ? ap__pack_class_to_keep(ap__pack_units_at(span, p)) : 0;
 }
 

@@ -22,6 +22,7 @@ import sys
 import tempfile
 
 PAIRS = 1000
+FUNCTIONS = ("malloc", "free")
 SIZES = (16, 48, 1024, 1040, 32768)
 MALLOC_BUDGETS = ((1024, 18), (32768, 22))
 FREE_BUDGET = 22  # 18, and 4 for the check that is on by default
@@ -38,16 +39,16 @@ FORBIDDEN = (
 )
 
 
-def executed(library, program, size, pairs, folder):
-    """function -> {address: times executed}, self cost only, for malloc and free of the library."""
-    out = os.path.join(folder, f"callgrind.{size}.{pairs}")
+def executed(library, command, functions, folder):
+    """function -> {address: times executed}, self cost only, for functions of the library."""
+    out = os.path.join(folder, "callgrind.out")
     run = subprocess.run(
         ["valgrind", "-q", "--tool=callgrind", "--dump-instr=yes", "--compress-strings=no",
-         "--compress-pos=no", f"--callgrind-out-file={out}", program, str(size), str(pairs)],
+         "--compress-pos=no", f"--callgrind-out-file={out}", *command],
         capture_output=True, text=True)
     if run.returncode != 0:
         sys.exit(f"valgrind failed: {run.stderr}")
-    counts = {"malloc": {}, "free": {}}
+    counts = {function: {} for function in functions}
     library = os.path.basename(library)
     of_library, function, skip = False, None, False
     with open(out, encoding="utf-8", errors="replace") as lines:
@@ -69,10 +70,10 @@ def executed(library, program, size, pairs, folder):
     return counts
 
 
-def hit_path(library, program, size, folder):
-    """function -> list of addresses that each pair executes once."""
-    few = executed(library, program, size, PAIRS, folder)
-    many = executed(library, program, size, 2 * PAIRS, folder)
+def hit_path(library, command, functions, folder):
+    """function -> list of addresses that each of the command's pairs executes once."""
+    few = executed(library, command + [str(PAIRS)], functions, folder)
+    many = executed(library, command + [str(2 * PAIRS)], functions, folder)
     paths = {}
     for function in few:
         path = []
@@ -132,6 +133,21 @@ def check(paths, instructions):
     return errors
 
 
+def cannot_count(buildtype, compiler, sanitize):
+    """Whether instructions of this build are not to be counted here; says why."""
+    why = None
+    if buildtype != "release" or not compiler.startswith("gcc "):
+        why = f"a {buildtype} build by {compiler}"
+    elif platform.machine() != "x86_64" or sanitize != "none":
+        why = f"{platform.machine()}, sanitizer {sanitize}"
+    else:
+        missing = [tool for tool in ("valgrind", "objdump") if shutil.which(tool) is None]
+        why = f"no {missing[0]}" if missing else None
+    if why is not None:
+        print(f"skipped: {why}")
+    return why is not None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--library", required=True)
@@ -143,20 +159,13 @@ def main():
     arguments = parser.parse_args()
 
     compiler = re.sub(r"(\d+)\..*", r"\1", arguments.compiler)
-    if arguments.buildtype != "release" or not compiler.startswith("gcc "):
-        print(f"skipped: a {arguments.buildtype} build by {arguments.compiler}")
+    if cannot_count(arguments.buildtype, arguments.compiler, arguments.sanitize):
         return 77
-    if platform.machine() != "x86_64" or arguments.sanitize != "none":
-        print(f"skipped: {platform.machine()}, sanitizer {arguments.sanitize}")
-        return 77
-    for tool in ("valgrind", "objdump"):
-        if shutil.which(tool) is None:
-            print(f"skipped: no {tool}")
-            return 77
 
     library = os.path.realpath(arguments.library)
     with tempfile.TemporaryDirectory() as folder:
-        paths = {size: hit_path(library, arguments.program, size, folder) for size in SIZES}
+        paths = {size: hit_path(library, [arguments.program, str(size)], FUNCTIONS, folder)
+                 for size in SIZES}
     instructions = disassemble(library)
     errors = check(paths, instructions)
 
@@ -173,7 +182,7 @@ def main():
     for error in errors:
         print(f"error: {error}")
     if errors:
-        for function in ("malloc", "free"):
+        for function in FUNCTIONS:
             print(f"{function}, {PAIR_SIZE} bytes:")
             for address in paths[PAIR_SIZE][function]:
                 print(f"  {address:x}: {instructions[address]}")

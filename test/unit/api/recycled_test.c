@@ -7,6 +7,7 @@
  * happen to such blocks, with a walk of the whole heap afterwards.
  */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include "cache/idle.h"
 #include "cache/thread.h"
 #include "central/central_free_list.h"
+#include "central/transfer_cache.h"
 #include "decay/decay.h"
 #include "heap/heap_limits.h"
 #include "heap/page_heap.h"
@@ -399,6 +401,35 @@ Test(recycled, what_is_asked_for_at_an_alignment_has_it)
     cr_assert_gt(misaligned, OFTEN / 20, "there were some to be avoided");
     for (unsigned which = 0; which < 500; which++) {
         ap_free(aligned[which]);
+    }
+    end();
+}
+
+/* Nothing but what is on its way between threads is left. */
+Test(recycled, nor_at_a_limit_is_a_packed_one_handed_out_that_is_not_so_aligned)
+{
+    enum { ALIGNMENT = 2048 };
+    struct ap__page_heap_stats heap;
+    unsigned got = 0;
+    void *p;
+    begin(true);
+    exchange(2 * OFTEN, true);
+    release_half();
+    ap_thread_idle();
+    cr_assert_gt(ap__transfer_count(size_class), 20);
+    ap__page_heap_stats(&heap);
+    ap__heap_limits_set_hard(heap.usable_bytes - heap.free_bytes);
+    while ((p = ap_aligned_alloc(ALIGNMENT, SIZE)) != NULL) {
+        cr_assert_eq((uintptr_t)p % ALIGNMENT, 0, "block %u", got);
+        held[2 * got++] = p;
+        cr_assert_lt(got, HELD / 2);
+    }
+    cr_assert_eq(errno, ENOMEM);
+    cr_assert_eq(ap__transfer_count(size_class), 0);
+    ap__heap_limits_set_hard(SIZE_MAX);
+    while (got != 0) {
+        ap_free(held[2 * --got]);
+        held[2 * got] = NULL;
     }
     end();
 }
