@@ -27,7 +27,7 @@ void *ap__aligned(size_t alignment, size_t size)
     }
     unsigned size_class = ap__class_for_aligned(alignment, size);
     if (size_class != 0) {
-        void *p = ap__pop_inline(size_class);
+        void *p = ap__take_in_sight(size_class);
         if (AP_UNLIKELY(((uintptr_t)p & (alignment - 1)) != 0)) {
             give_misaligned(size_class, p);
             p = NULL;

@@ -5,7 +5,7 @@
  * malloc: size -> class (one byte from a table) -> this thread's list -> pop. free: address -> class
  * (one byte from the class map) -> list -> push. No call, no lock, no atomic read-modify-write, no stack
  * frame; test/golden counts the instructions. What each comparison is for:
- *   malloc: size within the tables; list not empty.
+ *   malloc: size within the tables; list not empty; the block not taken by another thread between (free_list.h).
  *   free:   address inside the region and aligned (one comparison: the offset is rotated by four, so
  *           stray low bits become high ones); list not full (the list of class 0, "no small block", always
  *           is); not the block that was freed last.
@@ -23,21 +23,16 @@
 
 /* api/malloc.c; `function` is the entry point's name, for reports. */
 AP_COLD void *ap__malloc_slow(size_t size);
+AP_COLD void *ap__malloc_late(size_t size, ap__slot *top);
 AP_NOINLINE void ap__free_slow(void *p, const char *function);
 AP_COLD void ap__delete_slow(void *p, size_t size, const char *function);
 /* A small block, where the hit path has none; leaves errno alone. */
 AP_COLD void *ap__take_quiet(size_t alignment, size_t size, unsigned size_class);
 
-/* A block from this thread's list; NULL if that is empty. */
-static AP_ALWAYS_INLINE void *ap__pop_inline(size_t size_class)
+/* For who knows the class: a block from this thread's list; NULL if that is empty. */
+static inline void *ap__take_in_sight(unsigned size_class)
 {
-    struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    void *p = ap__slot_load(top);
-    if (AP_LIKELY(p != NULL)) {
-        ap__free_list_set_top(list, top - 1);
-    }
-    return p;
+    return ap__free_list_pop(&ap__thread_cache_current->lists[size_class]);
 }
 
 static AP_ALWAYS_INLINE void *ap__malloc_inline(size_t size)
@@ -50,8 +45,14 @@ static AP_ALWAYS_INLINE void *ap__malloc_inline(size_t size)
     } else {
         return ap__malloc_slow(size);
     }
-    void *p = ap__pop_inline(size_class);
-    return AP_LIKELY(p != NULL) ? p : ap__malloc_slow(size);
+    struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
+    ap__slot *top = ap__free_list_top(list);
+    if (AP_UNLIKELY(ap__free_list_is_empty(top))) {
+        return ap__malloc_slow(size);
+    }
+    void *p = ap__free_list_pop_from(list, top);
+    /* Not the list, which would take one more register, and an instruction. */
+    return AP_LIKELY(p != NULL) ? p : ap__malloc_late(size, top);
 }
 
 /* Whether `p` lies in the region and is aligned; *offset_16: its offset there, in units of 16 bytes. `base`: the

@@ -32,6 +32,8 @@ size_t ap__trim(void)
 {
     (void)ap__hardened_flush(ap__thread_cache_or_null());
     ap__thread_idle();
+    /* Twice: who sleeps is found out by two looks. */
+    ap__decay_empty_caches("malloc_trim");
     ap__decay_empty_caches("malloc_trim");
     size_t purged = 0;
     bool pending = false;

@@ -14,6 +14,7 @@
 #include "api/fast_path.h"
 #include "api/live_check.h"
 #include "api/small_size.h"
+#include "cache/fold.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
 #include "config/options.h"
@@ -121,7 +122,7 @@ AP_COLD static void *take_from_elsewhere(struct ap__thread_cache *cache, size_t 
 /* Whether the thread has blocks of the class that a fold hides. */
 static bool has_hidden(const struct ap__thread_cache *cache, unsigned size_class)
 {
-    return cache != NULL && cache->infos[size_class].hidden != 0;
+    return cache != NULL && ap__fold_hidden(&cache->infos[size_class]) != 0;
 }
 
 /* Whether packed blocks may be in lists of the class, or of the one that has its sizes too (take_from_elsewhere()). */
@@ -219,12 +220,25 @@ void *ap__malloc_slow(size_t size)
     if (size <= AP_SMALL_SIZE_MAX) {
         unsigned size_class = ap__class_for(size);
         /* Sizes beyond the tables have their hits here. */
-        p = size > AP_BY_128_MAX ? ap__pop_inline(size_class) : NULL;
+        p = size > AP_BY_128_MAX ? ap__take_in_sight(size_class) : NULL;
         p = p != NULL ? p : take_slow(AP_MIN_ALIGNMENT, size, size_class, CALLER);
     } else if (size <= AP__LARGE_SIZE_MAX) {
         p = ap__take_large(AP_MIN_ALIGNMENT, size, false);
     }
     return AP_LIKELY(p != NULL) ? p : ap__no_memory();
+}
+
+/* Where another thread has come between: `top` is where the top of the list was. */
+void *ap__malloc_late(size_t size, ap__slot *top)
+{
+    struct ap__free_list *lists = ap__thread_cache_current->lists;
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        if (ap__free_list_top(&lists[c]) == top - 1) {
+            ap__free_list_set_top(&lists[c], top);
+            break;
+        }
+    }
+    return ap__malloc_slow(size);
 }
 
 void *ap__calloc(size_t count, size_t size)

@@ -10,6 +10,7 @@
 #define AP_API_SMALL_SIZE_H
 
 #include "api/fast_path.h"
+#include "cache/fold.h"
 #include "config/options.h"
 #include "heap/span.h"
 
@@ -32,7 +33,8 @@ static AP_ALWAYS_INLINE size_t ap__small_size_inline(const void *p)
     const struct ap__free_list *list = &ap__thread_cache_current->lists[size_class];
     const void *newest = ap__slot_load_own(ap__free_list_top(list));
     /* What a fold hides, all there is perhaps, is for ap__block_at() to look at. */
-    bool is_folded = newest == NULL && ap__thread_cache_current->infos[size_class].hidden != 0;
+    bool is_folded =
+        newest == NULL && ap__fold_hidden(&ap__thread_cache_current->infos[size_class]) != 0;
     bool is_live = !AP_MISUSED(!ap__slot_starts_at(info, offset, &slot)) &&
                    !AP_MISUSED(newest == p) && !AP_MISUSED(is_folded);
     return AP_LIKELY(is_live) ? info->size : 0;

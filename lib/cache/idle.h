@@ -2,12 +2,12 @@
 /*
  * idle.h: blocks that a thread has left in its cache for long become usable by others.
  *
- * Does: takes what lies below the folds of other threads' lists, once it has lain there for a while. Does
- * not: touch what the hit paths see: those have no synchronisation to take part in. So a thread that
- * sleeps keeps what is in sight: some KiB of each class it has used.
+ * Does: takes what lies below the folds of other threads' lists, once it has lain there for a while; and where a
+ * thread sleeps, raises the folds first, so that it keeps nothing. Does not: disturb a hit path: it finds its
+ * list empty at the next call.
  *
  * A cache is claimed by its owner for the time of a slow path, and by others for that of a copy.
- * Costs the slow paths a compare-and-swap on a line of their own, and the hit paths nothing.
+ * Costs the slow paths a compare-and-swap on a line of their own, and a pop a second look (free_list.h).
  */
 #ifndef AP_CACHE_IDLE_H
 #define AP_CACHE_IDLE_H
@@ -40,8 +40,13 @@ static inline void ap__thread_cache_unclaim(struct ap__thread_cache *cache)
     atomic_store_explicit(&cache->claim, AP__UNCLAIMED, memory_order_release);
 }
 
+/* Whether folds may be raised; set at start. Else blocks in sight stay where they are. */
+void ap__thread_caches_use_barriers(bool use);
+
 /*
  * Gives what has been under a fold for `age_least` epochs (central_free_list.h) to the central free lists.
+ * What a thread that sleeps has in sight, too, but the caller: one that has taken and freed nothing for as long, and
+ * since the last look at least.
  * `true`: there is more, which is too young, or whose owner is at work. Any thread, holding no lock.
  */
 bool ap__thread_caches_take_idle(unsigned age_least);

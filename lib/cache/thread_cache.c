@@ -45,8 +45,8 @@ enum {
     VISIT_EVENTS = 128,
     POLL_EVENTS = 16,
     FOLD_WHOLE_SIZE = 1024, /* bytes from which a visit gives back a whole list that was not used */
-    IN_SIGHT_BYTES = 512,   /* of the newest blocks, what a fold leaves to the hit path, and */
-    ABOVE_BYTES = 8192,     /* what may come on top of them before it is made anew, */
+    IN_SIGHT_BYTES = 2048,  /* of the newest blocks, what a fold leaves to the hit path, and */
+    ABOVE_BYTES = 16384,    /* what may come on top of them before it is made anew, */
     ABOVE_BLOCKS = 4,       /* but so many at least: to swing by a few big blocks is common */
     IN_SIGHT_SIZE_MAX = 2048, /* bytes of a block, beyond which a fold leaves none */
     /* Bytes to which blocks pass through the transfer cache. Beyond, one block left there would pin a
@@ -78,7 +78,8 @@ static inline void check_list(const struct ap__thread_cache *cache, unsigned siz
     const struct ap__free_list_info *info = &cache->infos[size_class];
     /* One comparison for both ends: below the fold the difference is huge. */
     if (AP_UNLIKELY(ap__free_list_bottom(info) != NULL &&
-                    ap__thread_cache_used(cache, size_class) - info->hidden > info->room)) {
+                    ap__thread_cache_used(cache, size_class) - ap__fold_hidden(info) >
+                        info->room)) {
         ap__cache_damaged();
     }
 }
@@ -136,14 +137,14 @@ static void fold(struct ap__thread_cache *cache, unsigned size_class, size_t unu
     size_t used = ap__thread_cache_used(cache, size_class);
     size_t hidden = used - ap__min(used, in_sight_of(class));
     hide(info, ap__max(hidden, unused), unused);
-    bool hides_all = used != 0 && info->hidden == used;
+    bool hides_all = used != 0 && ap__fold_hidden(info) == used;
     set_full(&cache->lists[size_class], info, hides_all ? 0 : above_of(class));
 }
 
-/* Others may find blocks to take. */
-static void note_folds(struct ap__thread_cache *cache)
+/* Others may find blocks to take, later. */
+static void note_blocks(struct ap__thread_cache *cache)
 {
-    atomic_store_explicit(&cache->has_folds, true, memory_order_relaxed);
+    atomic_store_explicit(&cache->has_blocks, true, memory_order_relaxed);
     ap__bell_ring(&ap__heap_bell);
 }
 
@@ -262,7 +263,7 @@ static void note_slow_event(struct ap__thread_cache *cache)
         }
         visit(cache, c);
     }
-    note_folds(cache);
+    note_blocks(cache);
 }
 
 static void *pop(struct ap__free_list *list)
@@ -286,7 +287,7 @@ static void put_on_top(struct ap__thread_cache *cache, unsigned size_class, void
     ap__slot_store(top + 1, p);
     ap__free_list_set_top(list, top + 1);
     fold(cache, size_class, unused);
-    note_folds(cache);
+    note_blocks(cache);
 }
 
 /*
@@ -379,6 +380,7 @@ static void *refill_from_below(struct ap__thread_cache *cache, unsigned size_cla
     if (info->capacity != 0) {
         ap__free_list_set_top(list, top + got - 1);
         set_full(list, info, above_of(&ap__size_class[size_class]));
+        note_blocks(cache);
     }
     return blocks[got - 1];
 }
@@ -386,7 +388,7 @@ static void *refill_from_below(struct ap__thread_cache *cache, unsigned size_cla
 static void *refill(struct ap__thread_cache *cache, unsigned size_class)
 {
     check_list(cache, size_class);
-    if (cache->infos[size_class].hidden != 0) {
+    if (ap__fold_hidden(&cache->infos[size_class]) != 0) {
         fold_lower(cache, size_class);
     }
     void *p = pop(&cache->lists[size_class]);
@@ -413,7 +415,7 @@ static void shuffle(struct ap__thread_cache *cache, unsigned size_class)
     ap__slot *top = ap__free_list_top(&cache->lists[size_class]);
     size_t visible = ap__free_list_bottom(info) == NULL
                          ? 0
-                         : (size_t)(top - ap__free_list_bottom(info)) - info->hidden;
+                         : (size_t)(top - ap__free_list_bottom(info)) - ap__fold_hidden(info);
     if (visible > 1) {
         if (cache->random == 0) {
             cache->random = ap__os_seed() | 1;

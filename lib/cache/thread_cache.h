@@ -26,10 +26,12 @@ struct ap__thread_cache {
     bool is_trimmed;       /* since the last visit: what lists could hold and do not; owner */
     /* Its slow paths are under way. Volatile: signal handlers of the owner's read it, too. */
     volatile bool at_work;
-    _Atomic(uint8_t) claim;  /* who may change the lists now: see idle.h */
-    _Atomic(bool) has_folds; /* perhaps; set by the owner, cleared by who looks */
-    uint64_t random;         /* state of ap__thread_cache_take_any(); 0: none yet; owner */
-    unsigned number;         /* counts up from one record to the next; constant */
+    _Atomic(uint8_t) claim;   /* who may change the lists now: see idle.h */
+    _Atomic(bool) has_blocks; /* perhaps, for others; set by the owner, cleared by who looks */
+    uint8_t seen_epoch;       /* when `seen` was found; who has claimed the cache */
+    uint64_t seen;            /* what the tops of the lists were at the last look: see idle.c */
+    uint64_t random;          /* state of ap__thread_cache_take_any(); 0: none yet; owner */
+    unsigned number;          /* counts up from one record to the next; constant */
     /* Registry (thread.c). `next` never changes once set: observers walk it without a lock. */
     struct ap__thread_cache *next;
     struct ap__thread_cache *next_vacant; /* under the registry's lock */

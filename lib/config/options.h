@@ -60,6 +60,9 @@
     X(helper, BOOL, 1, 0, 1,                                                                       \
       "a thread does that in programs of several threads; else they do it themselves, while they " \
       "allocate")                                                                                  \
+    X(membarrier, BOOL, 1, 0, 1,                                                                   \
+      "what threads have cached is had back from those that sleep to the last block, by this "     \
+      "system call; false: for filters that kill for it")                                          \
     X(populate, BOOL, 1, 0, 1,                                                                     \
       "where huge pages are not to be had, spans of a class in much use get their memory at once") \
     X(cgroup, BOOL, 1, 0, 1,                                                                       \

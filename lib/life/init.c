@@ -54,6 +54,7 @@ static void apply_limits(void)
     ap__pack_init(ap__options.hardened != 0 ? AP__WHEN_NEVER : (enum ap__when)ap__options.pack,
                   ap__options.populate != 0);
     ap__decay_init(ap__options.decay_ms);
+    ap__thread_caches_use_barriers(ap__options.membarrier != 0);
     ap__decay_look_also(ap__thread_caches_take_idle);
     ap__soft_limit_init();
     ap__heap_limits_set_hard(ap__options.limit != 0 ? ap__options.limit : SIZE_MAX);

@@ -87,6 +87,10 @@ unsigned ap__os_cpu_count(void);
 /* The processor this thread runs on at the moment; a hint, 0 where unknown. */
 unsigned ap__os_current_cpu(void);
 
+/* Every thread of the process has passed a full memory barrier between call and return, those that do not run included.
+ * `false`: the kernel (before 4.14), or who filters calls to it, refuses. */
+bool ap__os_barrier(void);
+
 /* Microseconds and milliseconds of a clock that only goes forward. No system call, as a rule. The latter is that of
  * the last timer tick: some milliseconds late, and an eighth of the cost. */
 uint64_t ap__os_now_us(void);

@@ -12,14 +12,8 @@
 
 static inline void *hit_path_take(struct ap__thread_cache *cache, unsigned size_class)
 {
-    struct ap__free_list *list = &cache->lists[size_class];
-    ap__slot *top = ap__free_list_top(list);
-    void *p = ap__slot_load(top);
-    if (p == NULL) {
-        return ap__thread_cache_refill(cache, size_class);
-    }
-    ap__free_list_set_top(list, top - 1);
-    return p;
+    void *p = ap__free_list_pop(&cache->lists[size_class]);
+    return p != NULL ? p : ap__thread_cache_refill(cache, size_class);
 }
 
 static inline void hit_path_give(struct ap__thread_cache *cache, unsigned size_class, void *p)

@@ -39,6 +39,7 @@ static const struct {
     [OS_FAULTS_MEMORY] = {"all memory calls", ENOMEM},
     [OS_FAULTS_GETRANDOM] = {"getrandom", EAGAIN},
     [OS_FAULTS_FUTEX] = {"futex", EINTR},
+    [OS_FAULTS_MEMBARRIER] = {"membarrier", ENOSYS},
     [OS_FAULTS_OPENAT] = {"openat", EMFILE},
     [OS_FAULTS_READ] = {"read", EIO},
     [OS_FAULTS_PREAD] = {"pread64", EIO},
@@ -261,6 +262,8 @@ static enum os_faults_call call_of(long number)
         return OS_FAULTS_GETRANDOM;
     case SYS_futex:
         return OS_FAULTS_FUTEX;
+    case SYS_membarrier:
+        return OS_FAULTS_MEMBARRIER;
     case SYS_openat:
         return OS_FAULTS_OPENAT;
     case SYS_read:

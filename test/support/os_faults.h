@@ -20,6 +20,7 @@ enum os_faults_call {
     OS_FAULTS_MEMORY, /* the five above, counted together */
     OS_FAULTS_GETRANDOM,
     OS_FAULTS_FUTEX,
+    OS_FAULTS_MEMBARRIER,
     OS_FAULTS_OPENAT,
     OS_FAULTS_READ,
     OS_FAULTS_PREAD,

@@ -28,6 +28,7 @@ static void set_up(void)
     }
     atomic_store(&info.bottom, words);
     ap__free_list_set_top(&list, words + COUNT);
+    info.room = COUNT;
     ap__fold(&info, HIDDEN, EPOCH);
 }
 
@@ -119,4 +120,111 @@ Test(fold, of_the_unused_those_count_that_are_still_there)
         cr_assert_eq(ap__fold_take(&info, &one, 1), 1);
     }
     cr_assert_eq(ap__fold_unused(&info), left[HIDDEN]);
+}
+
+/* ------------------------------------------------------------ raising */
+
+enum { LATER = EPOCH + 5 };
+
+static struct ap__fold_raise raise_begun(void)
+{
+    struct ap__fold_raise begun;
+    ap__fold_lay(&list, &info, &begun);
+    return begun;
+}
+
+static bool settle(struct ap__fold_raise *begun)
+{
+    ap__fold_see_top(&list, &info, begun);
+    bool raised = ap__fold_raise(&info, begun, LATER);
+    if (!raised) {
+        ap__fold_give_up(&info, begun);
+    }
+    return raised;
+}
+
+Test(fold, raised_it_hides_all)
+{
+    struct ap__fold_raise begun = raise_begun();
+    cr_assert_eq(begun.block, block(10));
+    cr_assert(settle(&begun));
+    expect_words((unsigned[]){6, 1, 2, 3, 4, 5, 10, 7, 8, 9, 0}, COUNT + 1);
+    cr_assert_eq(info.hidden, COUNT);
+    cr_assert_eq(info.epoch, EPOCH, "blocks that lie there for longer are not kept for it");
+    cr_assert_eq(ap__fold_in_sight(&list, &info), 0);
+    cr_assert_null(ap__free_list_pop(&list));
+    cr_assert_eq(ap__free_list_top(&list), words + COUNT);
+    expect_taken(COUNT, (unsigned[]){6, 1, 2, 3, 4, 5, 10, 7, 8, 9}, COUNT);
+    ap__unfold(&list, &info);
+    expect_whole((unsigned[]){0}, 1);
+}
+
+Test(fold, raised_where_all_below_is_gone_it_is_of_the_new_epoch)
+{
+    expect_taken(COUNT, (unsigned[]){6, 1, 2, 3, 4, 5}, HIDDEN);
+    struct ap__fold_raise begun = raise_begun();
+    cr_assert(settle(&begun));
+    cr_assert_eq(info.epoch, LATER);
+    expect_taken(COUNT, (unsigned[]){10, 7, 8, 9}, COUNT - HIDDEN);
+}
+
+Test(fold, raised_once_more_it_hides_what_came_on_top)
+{
+    struct ap__fold_raise begun = raise_begun();
+    cr_assert(settle(&begun));
+    expect_taken(COUNT - 1, (unsigned[]){6, 1, 2, 3, 4, 5, 10, 7, 8}, COUNT - 1);
+    ap__free_list_set_top(&list, words + COUNT - 1); /* as if there were room above */
+    ap__fold_set_hidden(&info, COUNT - 1);
+    ap__slot_store(&words[COUNT - 1], NULL);
+    ap__slot_store(&words[COUNT], block(11));
+    ap__free_list_set_top(&list, words + COUNT);
+    begun = raise_begun();
+    cr_assert(settle(&begun));
+    expect_taken(COUNT, (unsigned[]){11}, 1);
+}
+
+Test(fold, without_blocks_in_sight_nothing_is_laid)
+{
+    ap__free_list_set_top(&list, words + HIDDEN);
+    cr_assert_null(raise_begun().block);
+    atomic_store(&info.bottom, NULL);
+    cr_assert_null(raise_begun().block);
+}
+
+Test(fold, an_owner_who_has_the_block_keeps_it)
+{
+    struct ap__fold_raise begun = raise_begun();
+    ap__free_list_set_top(&list, words + COUNT - 1);
+    cr_assert_not(settle(&begun));
+    cr_assert_eq(info.hidden, HIDDEN);
+    expect_words((unsigned[]){6, 1, 2, 3, 4, 5, 0, 7, 8, 9, 10}, COUNT + 1);
+}
+
+Test(fold, what_the_owner_has_put_there_meanwhile_stays)
+{
+    struct ap__fold_raise begun = raise_begun();
+    ap__slot_store(&words[COUNT], block(12));
+    cr_assert_not(settle(&begun));
+    expect_words((unsigned[]){6, 1, 2, 3, 4, 5, 0, 7, 8, 9, 12}, COUNT + 1);
+    cr_assert_eq(ap__free_list_pop(&list), block(12));
+    cr_assert_eq(ap__free_list_pop(&list), block(9));
+}
+
+Test(fold, an_owner_who_meets_the_null_finds_the_block_again)
+{
+    struct ap__fold_raise begun = raise_begun();
+    cr_assert_null(ap__free_list_pop(&list));
+    ap__free_list_set_top(&list, words + COUNT - 1); /* between the two looks of a pop */
+    ap__fold_see_top(&list, &info, &begun);
+    ap__free_list_set_top(&list, words + COUNT);
+    cr_assert_not(ap__fold_raise(&info, &begun, LATER));
+    ap__fold_give_up(&info, &begun);
+    cr_assert_eq(ap__free_list_pop(&list), block(10));
+}
+
+Test(fold, a_list_that_was_damaged_is_left_alone)
+{
+    info.room = COUNT;
+    ap__free_list_set_top(&list, words + COUNT + 1);
+    cr_assert_null(raise_begun().block);
 }
