@@ -123,14 +123,27 @@ static bool has_in_sight(const struct ap__thread_cache *cache)
     return false;
 }
 
+/* The first barrier of a process takes the kernel some ten milliseconds, for which nobody shall wait. */
+static void prepare_barriers(void)
+{
+    static _Atomic(bool) is_prepared;
+    /* relaxed: twice does no harm. */
+    if (AP_UNLIKELY(!atomic_load_explicit(&is_prepared, memory_order_relaxed))) {
+        atomic_store_explicit(&is_prepared, true, memory_order_relaxed);
+        (void)ap__os_barrier();
+    }
+}
+
 /* `true`: there is more, which is too young or whose owner is at work. Not in the caller's own cache, who is awake: so
  * programs of one thread never ask for a barrier. */
 static bool hide(struct ap__thread_cache *cache, unsigned age_least)
 {
     bool more = false;
-    if (!use_barriers || cache == ap__thread_cache_or_null()) {
+    if (!use_barriers || cache == ap__thread_cache_or_null() ||
+        !atomic_load_explicit(&cache->in_use, memory_order_relaxed)) {
         return false;
     }
+    prepare_barriers();
     ap__lock_take(ap__thread_lock());
     AP__YIELD_POINT();
     if (atomic_load_explicit(&cache->in_use, memory_order_relaxed)) {

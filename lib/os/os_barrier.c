@@ -3,7 +3,7 @@
  * os_barrier.c: a memory barrier on behalf of others, by membarrier(2).
  *
  * Registered with the first call that finds it is not: in a process with several threads the kernel may take some
- * tens of milliseconds for that, once. It is a slow path that asks, the helper's as a rule.
+ * tens of milliseconds for that, once.
  */
 #include <errno.h>
 #include <linux/membarrier.h>
