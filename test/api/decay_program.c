@@ -232,16 +232,16 @@ static void asleep(void)
 /* --- what an idle thread's cache holds --- */
 
 #define CACHED_UP (MIB / 2)
-#define CACHED_DOWN (MIB / 4)
 
 static size_t cached_bytes(void)
 {
     return ap_mallinfo2().fsmblks;
 }
 
-static bool is_cache_down(void)
+/* To the last block: this thread, which only looks, sleeps as well. */
+static bool is_cache_empty(void)
 {
-    return cached_bytes() <= CACHED_DOWN;
+    return cached_bytes() == 0;
 }
 
 /* Swings as high as its lists will follow: in the end they hold what the thread has freed. */
@@ -277,7 +277,7 @@ static void idle_cache(void)
     if (before < CACHED_UP) {
         fail("a busy thread's cache holds %zu bytes only: no test", before);
     }
-    if (view_wait(is_cache_down, PROMISED_MS) < 0) {
+    if (view_wait(is_cache_empty, PROMISED_MS) < 0) {
         fail("an idle thread's cache holds %zu bytes of %zu", cached_bytes(), before);
     }
     atomic_store(&may_end, true);

@@ -40,7 +40,7 @@ Test(decay, memory_goes_back_when_every_call_is_slow)
     run("asleep", DECAY ",hardened:true");
 }
 
-Test(decay, an_idle_thread_does_not_keep_what_its_cache_has_grown_to)
+Test(decay, an_idle_thread_keeps_nothing_in_its_cache)
 {
     run("idle_cache", DECAY);
 }
