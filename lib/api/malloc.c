@@ -34,13 +34,19 @@ void *ap__no_memory(void)
     return NULL;
 }
 
-static void *take_of_class(struct ap__thread_cache *cache, unsigned size_class)
+/* Where the class becomes recycled meanwhile, a refill may bring packed blocks: one that is not aligned goes home, for one
+ * of the class' own spans. */
+static void *take_of_class(struct ap__thread_cache *cache, size_t alignment, unsigned size_class)
 {
     void *p = NULL;
-    if (AP_UNLIKELY(cache == NULL)) {
-        return ap__central_take(size_class, &p, 1) == 1 ? p : NULL;
+    if (AP_LIKELY(cache != NULL)) {
+        p = ap__thread_cache_refill(cache, size_class);
+        if (AP_LIKELY(((uintptr_t)p & (alignment - 1)) == 0)) {
+            return p;
+        }
+        ap__pack_give_kept(size_class, &p, 1, "malloc");
     }
-    return ap__thread_cache_refill(cache, size_class);
+    return ap__central_take(size_class, &p, 1) == 1 ? p : NULL;
 }
 
 /* As long as it was asked to be, unless blocks of the class go through caches: there each has to serve all its sizes. */
@@ -52,19 +58,20 @@ static void *take_packed(const struct ap__thread_cache *cache, size_t size, unsi
 
 /* One of a class that has all the spans that it may have: it gets one more. Other threads may have used it up before this one
  * has a block. */
-static void *take_despite_bound(struct ap__thread_cache *cache, unsigned size_class)
+static void *take_despite_bound(struct ap__thread_cache *cache, size_t alignment,
+                                unsigned size_class)
 {
     void *p = NULL;
     while (p == NULL && ap__central_add_span(size_class)) {
-        p = take_of_class(cache, size_class);
+        p = take_of_class(cache, alignment, size_class);
     }
     return p;
 }
 
 /* The same, packed if that may be. Where there is no memory for a packed span the bound is lifted: so that the page heap is
  * not asked for one again for each block. */
-static void *take_packed_or_despite_bound(struct ap__thread_cache *cache, size_t size,
-                                          unsigned size_class, bool may_pack)
+static void *take_packed_or_despite_bound(struct ap__thread_cache *cache, size_t alignment,
+                                          size_t size, unsigned size_class, bool may_pack)
 {
     if (may_pack && !ap__central_is_bound_lifted(size_class)) {
         void *p = take_packed(cache, size, size_class);
@@ -73,7 +80,7 @@ static void *take_packed_or_despite_bound(struct ap__thread_cache *cache, size_t
         }
         ap__central_lift_bound(size_class, AP__PACK_SPAN_GRANULES);
     }
-    return take_despite_bound(cache, size_class);
+    return take_despite_bound(cache, alignment, size_class);
 }
 
 /* Where the class has all the spans that it may have and no block: a packed one, or, if there is no memory for a span of
@@ -84,7 +91,7 @@ static AP_NOINLINE void *take_beyond_bound(struct ap__thread_cache *cache, size_
     bool may_pack = ap__pack_may(alignment, size);
     void *p = NULL;
     if (ap__central_bound(size_class) != SIZE_MAX) {
-        p = take_packed_or_despite_bound(cache, size, size_class, may_pack);
+        p = take_packed_or_despite_bound(cache, alignment, size, size_class, may_pack);
     }
     if (AP_UNLIKELY(p == NULL) && may_pack && ap__pack_block_bytes() != 0) {
         p = take_packed(cache, size, size_class);
@@ -113,10 +120,32 @@ AP_COLD static void *take_from_elsewhere(struct ap__thread_cache *cache, size_t 
     void *p = take_passed_on(alignment, size_class);
     unsigned next = ap__class_above_fine(size_class);
     if (p == NULL && next != 0) {
-        p = take_of_class(cache, next);
+        p = take_of_class(cache, alignment, next);
         p = p != NULL ? p : take_passed_on(alignment, next);
     }
     return p;
+}
+
+static void *take_otherwise(struct ap__thread_cache *cache, size_t alignment, size_t size,
+                            unsigned size_class)
+{
+    void *p = take_beyond_bound(cache, alignment, size, size_class);
+    return p != NULL ? p : take_from_elsewhere(cache, alignment, size_class);
+}
+
+/* Before memory counts as used up: what recycled classes have in transfer caches is free in packed spans again. `false`: it
+ * was nothing. */
+AP_COLD static bool bring_packed_home(void)
+{
+    bool any = false;
+    for (unsigned c = 1; ap__pack_recycles_any() && c < AP_CLASS_COUNT; c++) {
+        void *p;
+        while (ap__pack_is_recycled(c) && ap__transfer_drain(c, &p, 1) == 1) {
+            ap__pack_give_kept(c, &p, 1, "malloc");
+            any = true;
+        }
+    }
+    return any;
 }
 
 /* Whether the thread has blocks of the class that a fold hides. */
@@ -141,22 +170,21 @@ static void *take_plain(struct ap__thread_cache *cache, size_t alignment, size_t
         cache = NULL; /* what its list has may be packed, and not so aligned */
     }
     if (AP_LIKELY(cache != NULL)) {
-        struct ap__free_list *list = &cache->lists[size_class];
-        ap__slot *top = ap__free_list_top(list);
-        p = ap__slot_load(top);
+        p = ap__free_list_pop(&cache->lists[size_class]);
         if (p != NULL) {
-            ap__free_list_set_top(list, top - 1);
             return p;
         }
         ap__fine_classes_note(&cache->infos[size_class].fitting, size_class,
                               ap__size_for_aligned(alignment, size));
     }
     if (AP_LIKELY(!ap__central_is_at_bound(size_class)) || has_hidden(cache, size_class)) {
-        p = take_of_class(cache, size_class);
+        p = take_of_class(cache, alignment, size_class);
     }
     if (AP_UNLIKELY(p == NULL)) {
-        p = take_beyond_bound(cache, alignment, size, size_class);
-        p = p != NULL ? p : take_from_elsewhere(cache, alignment, size_class);
+        p = take_otherwise(cache, alignment, size, size_class);
+        if (AP_UNLIKELY(p == NULL) && bring_packed_home()) {
+            p = take_otherwise(cache, alignment, size, size_class);
+        }
     }
     return p;
 }
@@ -178,6 +206,9 @@ void *ap__take_large(size_t alignment, size_t size, bool zeroed)
     void *p = AP_UNLIKELY(ap__options.hardened != 0)
                   ? ap__hardened_take(ap__thread_cache_or_null(), alignment, size)
                   : ap__large_take(size, alignment, zeroed);
+    if (AP_UNLIKELY(p == NULL) && bring_packed_home()) {
+        p = ap__large_take(size, alignment, zeroed);
+    }
     ap__decay_poll_above_limit();
     return p;
 }

@@ -35,6 +35,7 @@ static void open_class(unsigned fine)
     route(ap__routes.by_16, AP_BY_16_SHIFT, AP_BY_16_MAX, fine);
     route(ap__routes.by_128, AP_BY_128_SHIFT, AP_BY_128_MAX, fine);
     atomic_store_explicit(&ap__routes.by_class[fine], (uint8_t)fine, memory_order_relaxed);
+    ap__pack_note_open(fine);
 }
 
 void ap__fine_classes_init(enum ap__when when)

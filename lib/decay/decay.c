@@ -267,19 +267,13 @@ static int64_t step(uint64_t now_ms)
     return wait_ms < 0 ? -1 : wait_ms + 1; /* a millisecond that has begun is not over */
 }
 
-/* Nothing is to stay. But what threads may take again at any moment has to lie unused from one look to the next. */
+/* Nothing is to stay. But what threads may take again at any moment has to lie unused from one look to the next. There is
+ * no helper then, whose steps would be late: threads that allocate do it for those that sleep. */
 static int64_t step_at_once(uint64_t now_ms)
 {
-    int64_t wait_ms = -1;
-    if (ap__decay_is_helped()) {
-        wait_ms = step_looks(now_ms);
-    } else { /* nobody has asked for the time */
-        for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-            (void)empty_transfer_caches(c);
-        }
-    }
+    (void)step_looks(now_ms);
     (void)give_back_at_once();
-    return wait_ms;
+    return -1;
 }
 
 static int64_t step_or_all(uint64_t now_ms, uint64_t since_ms)
@@ -357,7 +351,7 @@ void ap__decay_poll(void)
         }
         return;
     }
-    uint64_t now_ms = decay_ms == 0 ? 0 : ap__os_now_ms();
+    uint64_t now_ms = ap__os_now_ms();
     uint64_t before_ms = atomic_load_explicit(&polled_ms, memory_order_relaxed);
     atomic_store_explicit(&polled_ms, now_ms, memory_order_relaxed);
     if (now_ms < atomic_load_explicit(&due_ms, memory_order_relaxed) && !presses) {

@@ -59,6 +59,25 @@ static void set_recycled(unsigned size_class)
     atomic_store_explicit(&ap__pack_recycling, true, memory_order_relaxed);
 }
 
+/* Of fine classes, those that are open: in the lists of others no call looks for blocks. */
+static _Atomic(bool) is_open[AP_CLASS_COUNT];
+
+static void recycle_fine_if_open(unsigned fine)
+{
+    /* seq_cst: one of the two who store, note_replacing() and ap__pack_note_open(), sees what the other has stored. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&is_open[fine], memory_order_relaxed) &&
+        ap__pack_is_recycled(fine + 1)) {
+        set_recycled(fine);
+    }
+}
+
+void ap__pack_note_open(unsigned fine)
+{
+    atomic_store_explicit(&is_open[fine], true, memory_order_relaxed);
+    recycle_fine_if_open(fine);
+}
+
 /* These blocks replace each other: those of the class, and of the fine one below it, belong into thread caches. In a small
  * heap the class has more spans of its own from now on, and what is packed of it goes by and by. In a large one that would
  * leave holes as large as the new spans, and where sizes are mixed no packed span would ever drain: so packed blocks
@@ -69,7 +88,7 @@ static void note_replacing(size_t size_bytes)
     size_class += ap__class_is_fine(size_class);
     if (ap__pack_block_bytes() > AP__PACK_RAISE_BYTES_MAX || !raises_bounds) {
         set_recycled(size_class);
-        set_recycled(size_class - 1);
+        recycle_fine_if_open(size_class - 1);
     } else if (ap__central_bound(size_class) < AP__PACK_RAISED_BYTES) {
         ap__central_set_bound(size_class, AP__PACK_RAISED_BYTES);
         ap__central_set_bound(size_class - 1, AP__PACK_RAISED_BYTES);

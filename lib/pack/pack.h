@@ -70,11 +70,14 @@ static inline bool ap__pack_is_recycled(unsigned size_class)
     return ap__pack_class_to_keep(ap__size_class[size_class].size >> AP_UNIT_SHIFT) == size_class;
 }
 
+/* A fine class (cache/fine_classes.h) serves its sizes from now on. Any thread, holding no lock. */
+void ap__pack_note_open(unsigned fine);
+
 /* Takes blocks of a class back, of its spans and packed ones as long as it. What is neither is misuse of `function`. */
 void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count,
                         const char *function);
 
-/* Ends the process if one of the blocks, kept as such, is neither. Takes no lock. */
+/* Ends the process if one of the blocks, kept as such, is neither. Holding no lock: it may take a pool's. */
 void ap__pack_check_kept(unsigned size_class, void *const *blocks, unsigned count,
                          const char *function);
 

@@ -231,29 +231,46 @@ static void give_batch(void)
     cr_assert_eq(ap__transfer_give(CLASS_64, batch, 20), 20);
 }
 
-Test(decay, of_0_the_helper_comes_back_for_them)
+static unsigned looks_noted;
+
+static bool note_look(unsigned age_least)
 {
-    init(0);
-    ap__decay_set_helped(true);
-    give_batch();
-    ap__decay_expect_work();
-    int64_t wait = ap__decay_step(now_ms += 20);
-    cr_assert(wait > 0 && wait <= 10, "%lld", (long long)wait);
-    cr_assert_eq(ap__transfer_count(CLASS_64), 20, "a thread may be about to take them");
-    pass(20);
-    cr_assert_eq(ap__transfer_count(CLASS_64), 0);
-    cr_assert_eq(pass(200), -1, "and then there is nothing to wait for");
+    cr_assert_geq(age_least, 1);
+    looks_noted++;
+    return false;
 }
 
-Test(decay, of_0_they_go_at_the_second_of_a_lonely_thread_s_polls)
+/* As a poll does, which expects something each time. */
+static void step_of_0(uint64_t ms)
+{
+    ap__decay_expect_work();
+    cr_assert_eq(ap__decay_step(now_ms += ms), -1);
+}
+
+Test(decay, of_0_they_go_when_they_have_lain_from_one_look_to_the_next)
+{
+    init(0);
+    ap__decay_look_also(note_look);
+    give_batch();
+    step_of_0(20);
+    cr_assert_eq(ap__transfer_count(CLASS_64), 20, "a thread may be about to take them");
+    cr_assert_eq(looks_noted, 1);
+    step_of_0(5);
+    cr_assert_eq(ap__transfer_count(CLASS_64), 20);
+    cr_assert_eq(looks_noted, 1, "not at each poll");
+    step_of_0(5);
+    cr_assert_eq(ap__transfer_count(CLASS_64), 0);
+    cr_assert_eq(looks_noted, 2, "sleeping threads' caches are looked at, too");
+    cr_assert_eq(dirty(), 0);
+}
+
+Test(decay, of_0_a_poll_looks)
 {
     init(0);
     give_batch();
+    ap__decay_look_also(note_look);
     ap__decay_poll();
-    cr_assert_eq(ap__transfer_count(CLASS_64), 20);
-    ap__decay_poll();
-    cr_assert_eq(ap__transfer_count(CLASS_64), 0);
-    cr_assert_eq(dirty(), 0);
+    cr_assert_eq(looks_noted, 1);
 }
 
 /* --- metadata --- */
