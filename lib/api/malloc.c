@@ -200,14 +200,19 @@ static uint64_t allocations_by_now(const struct ap__thread_cache *cache)
                         : atomic_load_explicit(&cache->blocks_in, memory_order_relaxed) / refills;
 }
 
+static void *take_large(size_t alignment, size_t size, bool zeroed)
+{
+    return AP_UNLIKELY(ap__options.hardened != 0)
+               ? ap__hardened_take(ap__thread_cache_or_null(), alignment, size)
+               : ap__large_take(size, alignment, zeroed);
+}
+
 void *ap__take_large(size_t alignment, size_t size, bool zeroed)
 {
     ap__life_init();
-    void *p = AP_UNLIKELY(ap__options.hardened != 0)
-                  ? ap__hardened_take(ap__thread_cache_or_null(), alignment, size)
-                  : ap__large_take(size, alignment, zeroed);
+    void *p = take_large(alignment, size, zeroed);
     if (AP_UNLIKELY(p == NULL) && bring_packed_home()) {
-        p = ap__large_take(size, alignment, zeroed);
+        p = take_large(alignment, size, zeroed);
     }
     ap__decay_poll_above_limit();
     return p;
