@@ -17,6 +17,7 @@
 #include "cache/thread.h"
 #include "central/central_free_list.h"
 #include "central/transfer_cache.h"
+#include "decay/decay.h"
 #include "heap/page_heap.h"
 #include "os/bell.h"
 #include "os/lock.h"
@@ -41,6 +42,7 @@ static struct ap__thread_cache *cache;
 static void init(void)
 {
     cr_assert(ap__region_init((size_t)1 << 30));
+    ap__decay_init(AP__DECAY_NEVER); /* epochs and looks are by hand */
     ap__cache_limits_init(4 << 20, 1 << 30);
     ap__transfer_init(1, 0);
     cr_assert_geq(ap__size_class[CLASS_1K].size, 1000);
