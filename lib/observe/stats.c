@@ -30,6 +30,23 @@ static void collect_thread(struct ap__stats *stats, const struct ap__thread_cach
     }
 }
 
+/* Before what lies in caches is counted. What goes home from there meanwhile is claimed no more afterwards, and what comes
+ * was not before: so the greater of the two figures is taken, and live blocks are never too few by what one thread moves. */
+static void note_claimed(struct ap__stats *stats)
+{
+    for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
+        stats->classes[c].live = ap__central_claimed(c);
+    }
+    stats->packed.block_bytes = ap__pack_block_bytes();
+}
+
+static void collect_packed(struct ap__stats *stats)
+{
+    size_t before = stats->packed.block_bytes;
+    ap__pack_stats(&stats->packed);
+    stats->packed.block_bytes = ap__max(before, stats->packed.block_bytes);
+}
+
 static void collect_class(struct ap__stats *stats, unsigned size_class)
 {
     struct ap__class_stats *figures = &stats->classes[size_class];
@@ -39,11 +56,12 @@ static void collect_class(struct ap__stats *stats, unsigned size_class)
     figures->spans = central.spans;
     figures->slots = central.slots;
     figures->transfer = ap__transfer_count(size_class);
+    size_t claimed = ap__max(central.claimed, figures->live);
     size_t idle = figures->cached + figures->transfer;
     /* While threads run, a block may be seen in two places or in none. */
-    figures->live = central.claimed > idle ? central.claimed - idle : 0;
+    figures->live = claimed > idle ? claimed - idle : 0;
     /* Of those in caches some may be packed, and more than are claimed here: modulo 2^64, until the packed ones are added. */
-    size_t live = ap__pack_is_recycled(size_class) ? central.claimed - idle : figures->live;
+    size_t live = ap__pack_is_recycled(size_class) ? claimed - idle : figures->live;
     stats->live_bytes += live * ap__size_class[size_class].size;
     stats->cached_blocks += idle;
     stats->cached_bytes += idle * ap__size_class[size_class].size;
@@ -73,6 +91,7 @@ void ap__stats_collect(struct ap__stats *stats)
 {
     memset(stats, 0, sizeof *stats);
     collect_locks(&stats->locks); /* first: what follows takes locks itself */
+    note_claimed(stats);
     for (const struct ap__thread_cache *cache = ap__thread_caches(); cache != NULL;
          cache = cache->next) {
         collect_thread(stats, cache);
@@ -82,7 +101,7 @@ void ap__stats_collect(struct ap__stats *stats)
     }
     AP__YIELD_POINT();
     ap__page_heap_stats(&stats->heap);
-    ap__pack_stats(&stats->packed);
+    collect_packed(stats);
     ap__large_table_stats(&stats->table);
     ap__quarantine_stats(&stats->quarantine);
     ap__sampled_stats(&stats->sampled);
