@@ -139,11 +139,7 @@ AP_COLD static bool bring_packed_home(void)
 {
     bool any = false;
     for (unsigned c = 1; ap__pack_recycles_any() && c < AP_CLASS_COUNT; c++) {
-        void *p;
-        while (ap__pack_is_recycled(c) && ap__transfer_drain(c, &p, 1) == 1) {
-            ap__pack_give_kept(c, &p, 1, "malloc");
-            any = true;
-        }
+        any |= ap__pack_is_recycled(c) && ap__pack_empty_transfers(c, "malloc");
     }
     return any;
 }

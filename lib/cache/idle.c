@@ -35,6 +35,28 @@ void ap__thread_cache_claim_slowly(struct ap__thread_cache *cache)
     } while (!ap__thread_cache_try_claim(cache, AP__CLAIMED_BY_OWNER));
 }
 
+/* Takes the registry's lock and claims the cache. `false`: neither; `*more`: because its owner is at work. */
+static bool enter(struct ap__thread_cache *cache, bool *more)
+{
+    ap__lock_take(ap__thread_lock());
+    AP__YIELD_POINT();
+    /* A cache that nobody has is empty, or that of a thread which a forked child has lost. */
+    bool in_use = atomic_load_explicit(&cache->in_use, memory_order_relaxed);
+    if (in_use && ap__thread_cache_try_claim(cache, AP__CLAIMED_BY_OTHER)) {
+        return true;
+    }
+    *more |= in_use;
+    ap__lock_release(ap__thread_lock());
+    return false;
+}
+
+static void leave(struct ap__thread_cache *cache)
+{
+    ap__thread_cache_unclaim(cache);
+    ap__lock_release(ap__thread_lock());
+    AP__YIELD_POINT();
+}
+
 /* ------------------------------------------------------------ hide what is in sight */
 
 /* A hash of the tops. Two states with the same one are as a thread that came back. */
@@ -144,21 +166,13 @@ static bool hide(struct ap__thread_cache *cache, unsigned age_least)
         return false;
     }
     prepare_barriers();
-    ap__lock_take(ap__thread_lock());
-    AP__YIELD_POINT();
-    if (atomic_load_explicit(&cache->in_use, memory_order_relaxed)) {
-        if (!ap__thread_cache_try_claim(cache, AP__CLAIMED_BY_OTHER)) {
-            more = true;
-        } else {
-            if (has_in_sight(cache)) {
-                more = !has_slept(cache, age_least) ||
-                       raise_folds(cache, (uint8_t)(ap__central_epoch() - age_least));
-            }
-            ap__thread_cache_unclaim(cache);
+    if (enter(cache, &more)) {
+        if (has_in_sight(cache)) {
+            more = !has_slept(cache, age_least) ||
+                   raise_folds(cache, (uint8_t)(ap__central_epoch() - age_least));
         }
+        leave(cache);
     }
-    ap__lock_release(ap__thread_lock());
-    AP__YIELD_POINT();
     return more;
 }
 
@@ -204,22 +218,13 @@ static unsigned take_batch(struct ap__thread_cache *cache, unsigned age_least, u
                            void **blocks, bool *more)
 {
     unsigned got = 0;
-    ap__lock_take(ap__thread_lock());
-    AP__YIELD_POINT();
-    /* A cache that nobody has is empty, or that of a thread which a forked child has lost. */
-    if (atomic_load_explicit(&cache->in_use, memory_order_relaxed)) {
-        if (ap__thread_cache_try_claim(cache, AP__CLAIMED_BY_OTHER)) {
-            got = take_from_lists(cache, age_least, size_class, blocks, more);
-            if (got != 0) {
-                ap__thread_cache_count_flush(cache, got);
-            }
-            ap__thread_cache_unclaim(cache);
-        } else {
-            *more = true;
+    if (enter(cache, more)) {
+        got = take_from_lists(cache, age_least, size_class, blocks, more);
+        if (got != 0) {
+            ap__thread_cache_count_flush(cache, got);
         }
+        leave(cache);
     }
-    ap__lock_release(ap__thread_lock());
-    AP__YIELD_POINT();
     return got;
 }
 

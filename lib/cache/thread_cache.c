@@ -266,16 +266,6 @@ static void note_slow_event(struct ap__thread_cache *cache)
     note_blocks(cache);
 }
 
-static void *pop(struct ap__free_list *list)
-{
-    ap__slot *top = ap__free_list_top(list);
-    void *p = ap__slot_load(top);
-    if (p != NULL) {
-        ap__free_list_set_top(list, top - 1);
-    }
-    return p;
-}
-
 /* Of a list that has room. */
 static void put_on_top(struct ap__thread_cache *cache, unsigned size_class, void *p)
 {
@@ -391,7 +381,7 @@ static void *refill(struct ap__thread_cache *cache, unsigned size_class)
     if (ap__fold_hidden(&cache->infos[size_class]) != 0) {
         fold_lower(cache, size_class);
     }
-    void *p = pop(&cache->lists[size_class]);
+    void *p = ap__free_list_pop(&cache->lists[size_class]);
     if (p != NULL) {
         return p;
     }
@@ -432,7 +422,7 @@ void *ap__thread_cache_take_any(struct ap__thread_cache *cache, unsigned size_cl
 {
     begin_work(cache);
     shuffle(cache, size_class);
-    void *p = pop(&cache->lists[size_class]);
+    void *p = ap__free_list_pop(&cache->lists[size_class]);
     end_work(cache);
     return p != NULL ? p : ap__thread_cache_refill(cache, size_class);
 }

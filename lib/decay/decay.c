@@ -197,15 +197,11 @@ static int64_t step_looks(uint64_t now_ms)
 
 void ap__decay_empty_caches(const char *function)
 {
-    void *blocks[AP_BATCH_MAX];
     if (look_above != NULL) {
         (void)look_above(0);
     }
     for (unsigned c = 1; c < AP_CLASS_COUNT; c++) {
-        unsigned got;
-        while ((got = ap__transfer_drain(c, blocks, AP_BATCH_MAX)) != 0) {
-            ap__pack_give_kept(c, blocks, got, function);
-        }
+        (void)ap__pack_empty_transfers(c, function);
     }
 }
 

@@ -59,23 +59,22 @@ static void set_recycled(unsigned size_class)
     atomic_store_explicit(&ap__pack_recycling, true, memory_order_relaxed);
 }
 
-/* Of fine classes, those that are open: in the lists of others no call looks for blocks. */
-static _Atomic(bool) is_open[AP_CLASS_COUNT];
+/* A fine class is recycled when both is true: in the lists of a closed one no call looks for blocks. */
+enum { FINE_IS_OPEN = 1, FINE_IS_REPLACING = 2 };
+static _Atomic(uint8_t) fine_states[AP_CLASS_COUNT];
 
-static void recycle_fine_if_open(unsigned fine)
+static void note_fine(unsigned fine, uint8_t state)
 {
-    /* seq_cst: one of the two who store, note_replacing() and ap__pack_note_open(), sees what the other has stored. */
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(&is_open[fine], memory_order_relaxed) &&
-        ap__pack_is_recycled(fine + 1)) {
+    /* relaxed: the second of two sees what the first has set; nothing else depends on it. */
+    uint8_t before = atomic_fetch_or_explicit(&fine_states[fine], state, memory_order_relaxed);
+    if ((before | state) == (FINE_IS_OPEN | FINE_IS_REPLACING)) {
         set_recycled(fine);
     }
 }
 
 void ap__pack_note_open(unsigned fine)
 {
-    atomic_store_explicit(&is_open[fine], true, memory_order_relaxed);
-    recycle_fine_if_open(fine);
+    note_fine(fine, FINE_IS_OPEN);
 }
 
 /* These blocks replace each other: those of the class, and of the fine one below it, belong into thread caches. In a small
@@ -88,7 +87,7 @@ static void note_replacing(size_t size_bytes)
     size_class += ap__class_is_fine(size_class);
     if (ap__pack_block_bytes() > AP__PACK_RAISE_BYTES_MAX || !raises_bounds) {
         set_recycled(size_class);
-        recycle_fine_if_open(size_class - 1);
+        note_fine(size_class - 1, FINE_IS_REPLACING);
     } else if (ap__central_bound(size_class) < AP__PACK_RAISED_BYTES) {
         ap__central_set_bound(size_class, AP__PACK_RAISED_BYTES);
         ap__central_set_bound(size_class - 1, AP__PACK_RAISED_BYTES);
@@ -358,6 +357,18 @@ void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count
             (void)give(packed, blocks[done++], ap__size_class[size_class].size, function);
         }
     }
+}
+
+bool ap__pack_empty_transfers(unsigned size_class, const char *function)
+{
+    void *blocks[AP_BATCH_MAX];
+    bool any = false;
+    unsigned got;
+    while ((got = ap__transfer_drain(size_class, blocks, AP_BATCH_MAX)) != 0) {
+        ap__pack_give_kept(size_class, blocks, got, function);
+        any = true;
+    }
+    return any;
 }
 
 static void check_packed(const struct ap__span *span, void *p, size_t bytes, const char *function)

@@ -77,6 +77,9 @@ void ap__pack_note_open(unsigned fine);
 void ap__pack_give_kept(unsigned size_class, void *const *blocks, unsigned count,
                         const char *function);
 
+/* The same of all that transfer caches hold of the class. `false`: nothing. */
+bool ap__pack_empty_transfers(unsigned size_class, const char *function);
+
 /* Ends the process if one of the blocks, kept as such, is neither. Holding no lock: it may take a pool's. */
 void ap__pack_check_kept(unsigned size_class, void *const *blocks, unsigned count,
                          const char *function);
